@@ -28,7 +28,7 @@ from prefect.utilities.annotations import quote
 from ocsf_lake.config import Settings
 from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest.run import Summary
-from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
+from ocsf_mappers.errors import ConfigError, RetriableError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -126,6 +126,7 @@ def work(
     if not batch_ids:
         return
     from ocsf_lake.ingest import run as ingest
+    from ocsf_lake.lake import opened
 
     runs = _Runs(source, settings, report, len(batch_ids))
     doubtful = list(suspects)
@@ -140,17 +141,7 @@ def work(
                 doubtful[:0], remaining = remaining, []
         for batch_id in [*runs.passing, *doubtful]:
             runs.alone(batch_id)
-    _look_for_copies(settings, report)
-
-
-def _look_for_copies(settings: Settings, report: Report) -> None:
-    """Has the report say what was read a second time; where that cannot be found out, the run is as good without."""
-    from ocsf_lake.ingest import run as ingest
-
-    try:
-        ingest.look_for_copies(settings, report.summary)
-    except OcsfMappersError as error:
-        get_run_logger().warning("not looked for objects that the lake has under another name, too: %s", error)
+    ingest.look_for_copies(opened(settings, with_retries=True, reading=True), report.summary)
 
 
 class _Runs:

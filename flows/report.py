@@ -107,7 +107,7 @@ class Report:
             parts.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
             parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
-        if objects := len(self.summary.empty):
+        if objects := self.summary.empty:
             parts.append(f"{texts.plural(objects, 'object')} without a byte")
         if objects := self.summary.copies.objects:
             parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
@@ -160,6 +160,8 @@ class Report:
         if found.replaced:
             lines.append(f"- {found.replaced_text}.")
             lines += [f"  - {code(uri)}" for uri in found.replaced_examples]
+        if found.unknown:
+            lines.append(f"- Not looked for objects that the lake has under another name, too: {code(found.unknown)}")
         coverage = self.summary.coverage
         for unread in (coverage.older, coverage.newer) if coverage is not None else ():
             if unread is not None and coverage is not None:

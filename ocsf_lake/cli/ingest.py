@@ -145,11 +145,11 @@ def tell(summary: Summary) -> None:
         for error, number in sorted(source.fallbacks.items()):
             records = terminal.plural(number, "record")
             terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
-    if empty := sorted(summary.empty):
-        objects = terminal.plural(len(empty), "object")
+    if summary.empty:
+        objects = terminal.plural(summary.empty, "object")
         terminal.say(
             f"{objects} without a byte: a delivery that is cut off may leave one, and its logs are not in the lake",
-            *(f"  {uri}" for uri in empty[:SHOWN_OBJECTS]),
+            *(f"  {uri}" for uri in summary.empty_examples),
         )
     _tell_copies(summary.copies)
     _tell_failures(summary)
@@ -180,6 +180,8 @@ def _tell_copies(found: Copies) -> None:
         terminal.say(found.text, *examples, f'`ocsf-lake query "{copies.ALL}"` lists all')
     if found.replaced:
         terminal.say(found.replaced_text, *(f"  {uri}" for uri in found.replaced_examples))
+    if found.unknown:
+        terminal.say(f"not looked for objects that the lake has under another name, too: {found.unknown}")
 
 
 def _tell_failures(summary: Summary) -> None:

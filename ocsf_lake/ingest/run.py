@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ from ocsf_lake.storage import objects, retry
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.compiler.statistics import FirstSeen, SchemaDrift
-from ocsf_mappers.errors import RetriableError, WriteError
+from ocsf_mappers.errors import OcsfMappersError, RetriableError, WriteError
 
 __all__ = [
     "BatchFailure",
@@ -118,6 +118,8 @@ class SourceSummary:
             self.news.setdefault(news, sighting)
 
 
+EMPTY_KEPT = 3
+"""Of objects without a byte, so many are named."""
 ISOLATED_KEPT = 1_000
 """Records that made the program fail are named up to this number; quarantine has all of them."""
 
@@ -159,7 +161,8 @@ class Summary:
         coverage: What was looked at, and what was not; None where nothing was listed.
         batch_ids: The batches that it has done.
         copies: What they have read that the lake has under another name, too; see `ledger.copies`.
-        empty: Objects without a byte; AWS delivers none, but what cuts a delivery off may leave one.
+        empty: Objects without a byte: AWS delivers none, but what cuts a delivery off may leave one.
+        empty_examples: URIs of some of them.
     """
 
     listed: int = 0
@@ -175,7 +178,8 @@ class Summary:
     coverage: Coverage | None = None
     batch_ids: list[str] = field(default_factory=list)
     copies: Copies = field(default_factory=Copies)
-    empty: list[str] = field(default_factory=list)
+    empty: int = 0
+    empty_examples: list[str] = field(default_factory=list)
 
     @property
     def not_read(self) -> list[NotRead]:
@@ -201,7 +205,8 @@ class Summary:
             if outcome.state is not State.DONE:
                 self.unread.add(NotRead(ref.uri, outcome.state, outcome.reason or ""))
             elif not ref.size:
-                self.empty.append(ref.uri)
+                self.empty += 1
+                self.empty_examples = [*self.empty_examples, ref.uri][:EMPTY_KEPT]
 
     def merge(self, other: Summary) -> None:
         """Counts what another run did as well."""
@@ -214,6 +219,7 @@ class Summary:
         self.failures += other.failures
         self.batch_ids += other.batch_ids
         self.empty += other.empty
+        self.empty_examples = (self.empty_examples + other.empty_examples)[:EMPTY_KEPT]
         self.isolated = (self.isolated + other.isolated)[:ISOLATED_KEPT]
         self.broken |= other.broken
         for name, summary in other.sources.items():
@@ -286,28 +292,26 @@ def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Su
     """Does what was planned; the summary also says what was read that the lake has under another name, too."""
     summary = _worked(lake, retry.with_retries(lake.ledger.rows, planned.batch_ids), progress)
     summary.add_planned(planned)
-    _look_for_copies(lake, summary)
+    look_for_copies(nullcontext(lake), summary)
     return summary
 
 
-def look_for_copies(settings: Settings, summary: Summary) -> None:
+def look_for_copies(place: AbstractContextManager[Lake], summary: Summary) -> None:
     """Adds to a summary what its batches read that the lake has under another name, too.
 
+    All is done by then: where it cannot be found out, the summary says so, and is as good without.
+
     Args:
-        settings: The lake.
+        place: Opens the lake.
         summary: Of one run, or of several together.
-
-    Raises:
-        RetriableError: The database does not answer.
     """
-    if summary.batch_ids:
-        with opened(settings, with_retries=True, reading=True) as lake:
-            _look_for_copies(lake, summary)
-
-
-def _look_for_copies(lake: Lake, summary: Summary) -> None:
-    if summary.batch_ids:
-        summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
+    if not summary.batch_ids:
+        return
+    try:
+        with place as lake:
+            summary.copies = retry.with_retries(copies.of, lake.ledger.engine, summary.batch_ids)
+    except OcsfMappersError as error:
+        summary.copies = Copies(unknown=str(error))
 
 
 def plan(

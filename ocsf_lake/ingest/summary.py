@@ -40,7 +40,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "isolated_records": [asdict(item) for item in summary.isolated],
         "broken_sources": summary.broken,
         "copies": asdict(summary.copies),
-        "empty_objects": sorted(summary.empty),
+        "empty": {"objects": summary.empty, "examples": summary.empty_examples},
         "coverage": summary.coverage and summary.coverage.as_dict(),
     }
 

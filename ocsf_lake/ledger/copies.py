@@ -33,12 +33,14 @@ class Copies:
         examples: Some of them: two URIs each.
         replaced: How many have the URI of an object with another ETag: their content was replaced, or grew.
         replaced_examples: URIs of some of them.
+        unknown: Why they were not looked for; "" where they were.
     """
 
     objects: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
     replaced: int = 0
     replaced_examples: list[str] = field(default_factory=list)
+    unknown: str = ""
 
     @property
     def text(self) -> str:

@@ -260,7 +260,7 @@ def test_alerts_without_automations_are_misuse(ocsf_lake: RunCommand) -> None:
 def test_an_object_without_a_byte_is_named(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "empty.json.gz").touch()
     run = ocsf_lake("ingest", "aws_cloudtrail", "empty.json.gz", "--json")
-    assert json.loads(run.out)["empty_objects"] == [(tmp_path / "empty.json.gz").as_uri()]
+    assert json.loads(run.out)["empty"] == {"objects": 1, "examples": [(tmp_path / "empty.json.gz").as_uri()]}
     assert "1 object without a byte" in ocsf_lake("ingest", "aws_cloudtrail", "empty.json.gz", "--lake", "other").err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from ocsf_lake import config
 from ocsf_lake.flows import fanout
-from ocsf_lake.flows.report import Report
-from ocsf_lake.ingest import run as ingest
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import LOGS, RUNNERS
@@ -55,18 +52,6 @@ def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(ConfigError, match=r"ocsf-lake\[dask\]"):
         fanout.task_runner(config.load(task_runner="dask"))
-
-
-def test_a_database_that_does_not_answer_at_the_end_fails_no_run(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    def away(*_: object) -> None:
-        raise RetriableError("the database does not answer")
-
-    monkeypatch.setattr(ingest, "look_for_copies", away)
-    monkeypatch.setattr(fanout, "get_run_logger", lambda: logging.getLogger("run"))
-    fanout._look_for_copies(config.load(lake=str(tmp_path)), Report("run", None))
-    assert "under another name, too: the database does not answer" in caplog.text
 
 
 # -- on the embedded server -------------------------------------------------------------------------------------------

@@ -69,8 +69,27 @@ def test_an_object_without_a_byte_is_told_once(settings: Make, tmp_path: Path) -
     write(tmp_path / "AWSLogs" / "own.json", json.dumps(call(3)))
     (empty := tmp_path / "AWSLogs" / name).touch()
     summary = ingest.ingest([str(tmp_path / "AWSLogs")], settings(), source="aws_cloudtrail")
-    assert (summary.counts.events, summary.empty) == (1, [empty.as_uri()])
-    assert ingest.ingest([str(tmp_path / "AWSLogs")], settings(), source="aws_cloudtrail").empty == []
+    assert (summary.counts.events, summary.empty, summary.empty_examples) == (1, 1, [empty.as_uri()])
+    assert ingest.ingest([str(tmp_path / "AWSLogs")], settings(), source="aws_cloudtrail").empty == 0
+
+
+def test_a_database_that_is_away_when_copies_are_looked_for_fails_no_run(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise ConfigError("the database does not answer")
+
+    monkeypatch.setattr(copies, "of", away)
+    summary = ingest.ingest([str(write(tmp_path / "own.json", json.dumps(call(3))))], settings())
+    assert (summary.counts.events, summary.copies.unknown) == (1, "the database does not answer")
+
+
+def test_of_objects_without_a_byte_few_are_named(settings: Make, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for number in range(5):
+        (tmp_path / "logs" / f"{number}.json.gz").touch()
+    summary = ingest.ingest([str(tmp_path / "logs")], settings(batch_objects=2), source="aws_cloudtrail")
+    assert (summary.empty, len(summary.empty_examples)) == (5, 3)
 
 
 @ON_BOTH

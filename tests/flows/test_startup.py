@@ -1,4 +1,4 @@
-"""What commands load before they do anything: each module of the engine or of pandas is time that everybody waits."""
+"""What commands do before and after what they are for: each module that is loaded is time that everybody waits."""
 
 from __future__ import annotations
 
@@ -52,3 +52,48 @@ def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> 
     assert [name for name in query if name.startswith((*heavy, "pyarrow.parquet", "prefect", "boto"))] == []
     assert "ocsf_mappers.engine.engine" in ingest
     assert "pandas" not in {*query, *ingest}
+
+
+ENDING = """
+import atexit, os
+from ocsf_lake.cli import main as cli
+
+class Part:
+    def __del__(self, write=os.write):
+        write(2, b"taken apart")
+
+part = Part()
+part.itself = part
+
+def main(run=cli.main):
+    atexit.register(print, "closed")
+    run()
+
+cli.main = main
+cli.entry_point()
+"""
+
+
+def ended(*arguments: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", ENDING, *arguments]
+    return subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_command_ends_when_all_is_closed_and_written_and_takes_nothing_apart() -> None:
+    done = ended("sources", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "closed"
+    assert "Usage:" in done.stdout
+    done = ended("sauces")
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+    assert "taken apart" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_command_whose_answer_cannot_be_written_fails() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = ended("sources", "--help", out=full.fileno())
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr

@@ -12,7 +12,7 @@ as not read. A batch that died halfway is not recognized there.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
@@ -22,13 +22,25 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions, versions
+from ocsf_lake.ledger import chain, compactions, generations, marker, meter, objects, records, redactions, versions
 from ocsf_lake.ledger.database import lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, tell_kinds
+from ocsf_lake.ledger.tables import (
+    ABOUT,
+    BATCHES,
+    COMPACTIONS,
+    FILES,
+    GENERATIONS,
+    METADATA,
+    OBJECTS,
+    RETIRED,
+    ROUTED,
+    tell_kinds,
+)
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
 from ocsf_mappers.errors import ConfigError, ReadError
@@ -88,22 +100,23 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 )
             for table in METADATA.tables.values():
                 connection.execute(sa.delete(table))
-            summary = _fill(connection, store, content is not None)
+            summary, moved = _fill(connection, store, content is not None)
             if settings.ledger_url is not None:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if content is None:
                 records.checkpoint(connection, store)
             # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
-            _put_chain(connection, store)
+            _put_chain(connection, store, moved)
         chain.publish(ledger.engine, store)
     return summary
 
 
-def _put_chain(connection: sa.Connection, store: Store) -> None:
+def _put_chain(connection: sa.Connection, store: Store, moved: Iterable[Record]) -> None:
     """Takes the records of the chain over, and writes one of the lake's new marker and of files that none of them has.
 
-    Who died between a change and its record leaves such files, if that was the end of the ledger too.
+    Who died between a change and its record leaves such files, if that was the end of the ledger too. A compaction that
+    came so far gets the record that it would have: its old files lie there for their time of grace.
     """
     chain.restore(connection, store)
     is_begun = False
@@ -121,6 +134,8 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
         live |= {file.path: file for file in record.added}
     if not is_begun:
         return  # a lake of an older version; the next writer begins its chain
+    for one in moved:
+        _put_moved(connection, store, one, live)
     query = sa.select(FILES.c.path, FILES.c.sha256, FILES.c.bytes, FILES.c.rows).order_by(FILES.c.path)
     files = {path: chain.Listed(path, *facts) for path, *facts in connection.execute(query)}
     added = [file for path, file in files.items() if live.get(path) != file]
@@ -129,8 +144,29 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
     chain.append(connection, kind="rebuild-ledger", added=added, removed=removed, detail=detail)
 
 
-def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
+def _put_moved(connection: sa.Connection, store: Store, record: Record, live: dict[str, chain.Listed]) -> None:
+    """Writes the chain's record of a compaction, where the chain has none: it has the old files still."""
+    rows = record.put or {}
+    old, new = (chain.of_rows(rows.get(table.name, [])) for table in (RETIRED, FILES))
+    if live.keys().isdisjoint(file.path for file in old):
+        return
+    partitions = [
+        (Partition(row["table_name"], tuple(row["partition"].split("/"))), row["generation"])
+        for row in rows[GENERATIONS.name]
+    ]
+    paths = [f"{generations.folder(*place)}/{layout.PLAN}" for place in partitions]
+    paths.append(f"{marker.RECORDS}/{marker.file_name(record.number, rows[COMPACTIONS.name][0]['id'])}")
+    beside = [chain.beside(path, data) for path in paths if (data := store.get(path)) is not None]
+    compactions.put_chain(connection, rows, beside)
+    for file in old:
+        live.pop(file.path, None)
+    live |= {file.path: file for file in new}
+
+
+def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summary, list[Record]]:
+    """Puts in what the lake has; gives what was done, and the records of compactions."""
     summary = Summary(exact=recorded)
+    moved: list[Record] = []
     stored = {name for prefix in inferred.prefixes() for name in store.sizes(prefix)}
     number = 0
     if recorded:
@@ -143,6 +179,7 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
             _put_batch(connection, record)
         for record in all_records:
             _put_rows(connection, record)
+        moved = [record for record in all_records if record.moved is not None]
     else:
         inferred.put(connection, store, sorted(stored))
     marker.set_last_number(connection, number)
@@ -151,7 +188,7 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
     stored = {path for path in stored if not path.endswith(f"/{layout.PLAN}")}
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
     summary.unknown, summary.missing = sorted(stored - registered - retired), sorted(registered - stored)
-    return summary
+    return summary, moved
 
 
 def _put_batch(connection: sa.Connection, record: Record) -> None:

@@ -12,8 +12,9 @@ as not read. A batch that died halfway is not recognized there.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -150,11 +151,7 @@ def _put_moved(connection: sa.Connection, store: Store, record: Record, live: di
     old, new = (chain.of_rows(rows.get(table.name, [])) for table in (RETIRED, FILES))
     if live.keys().isdisjoint(file.path for file in old):
         return
-    partitions = [
-        (Partition(row["table_name"], tuple(row["partition"].split("/"))), row["generation"])
-        for row in rows[GENERATIONS.name]
-    ]
-    paths = [f"{generations.folder(*place)}/{layout.PLAN}" for place in partitions]
+    paths = [f"{generations.folder(*_place(row))}/{layout.PLAN}" for row in rows[GENERATIONS.name]]
     paths.append(f"{marker.RECORDS}/{marker.file_name(record.number, rows[COMPACTIONS.name][0]['id'])}")
     beside = [chain.beside(path, data) for path in paths if (data := store.get(path)) is not None]
     compactions.put_chain(connection, rows, beside)
@@ -175,11 +172,13 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summ
         number = max((record.number for record in all_records), default=0)
         # As they ended, so that counts, and who saw something first, come out as they were.
         last = {record.batch.id: record for record in all_records if record.batch is not None}
+        moved = [record for record in all_records if record.moved is not None]
+        left = _Left.of(moved)
         for record in sorted(last.values(), key=lambda record: (record.at, record.number)):
-            _put_batch(connection, record)
+            if not left.has(record):
+                _put_batch(connection, record)
         for record in all_records:
             _put_rows(connection, record)
-        moved = [record for record in all_records if record.moved is not None]
     else:
         inferred.put(connection, store, sorted(stored))
     marker.set_last_number(connection, number)
@@ -189,6 +188,42 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summ
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
     summary.unknown, summary.missing = sorted(stored - registered - retired), sorted(registered - stored)
     return summary, moved
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Batches that died before the ledger counted them as done, and whose partitions were moved then.
+
+    What was done by then moved along. What was not has its files where nobody looks for them, and is done anew.
+
+    Args:
+        folders: Partition -> the folder that its files are in.
+        taken: The files that were merged, came along or were removed.
+    """
+
+    folders: Mapping[Partition, str]
+    taken: Set[str]
+
+    @classmethod
+    def of(cls, moved: Iterable[Record]) -> _Left:
+        """By the records of compactions, by number."""
+        rows = [record.put or {} for record in moved]
+        places = [_place(row) for put in rows for row in put.get(GENERATIONS.name, [])]
+        taken = {row["path"] for put in rows for row in put.get(RETIRED.name, [])}
+        return cls({place[0]: generations.folder(*place) for place in places}, taken)
+
+    def has(self, record: Record) -> bool:
+        """Whether a batch's record is of such a batch."""
+        assert record.result is not None
+        return any(
+            layout.folder_of(file.path) != self.folders.get(file.partition, layout.folder_of(file.path))
+            and file.path not in self.taken
+            for file in record.result.all_files
+        )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Partition, int]:
+    return Partition(row["table_name"], tuple(row["partition"].split("/"))), row["generation"]
 
 
 def _put_batch(connection: sa.Connection, record: Record) -> None:

@@ -141,7 +141,7 @@ def _repair_catalogs(lake: Lake, repair: Repair) -> None:
             continue
         with lake.leases.held(moving.lease(table.name)) as lease:
             if lease is None:
-                repair.refused.append(f"table {table.name}: another run works on its partitions; run it again")
+                repair.refused.append(f"table {table.name}: {moving.BUSY}")
                 continue
             for catalog in drifting:
                 catalog.repair(table, expected)

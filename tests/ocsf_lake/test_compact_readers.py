@@ -325,7 +325,7 @@ def test_a_repair_beside_a_compaction_gives_no_catalog_the_old_files_back(
         compact.compact(readers.settings)
     with opened(readers.settings) as lake:
         assert check.check(lake) == []
-    assert refused == [f"table {TABLE}: another run works on its partitions; run it again"] * 2
+    assert refused == [f"table {TABLE}: {moving.BUSY}"] * 2
     readers.see(4)
 
 

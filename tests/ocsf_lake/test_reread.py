@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -135,8 +134,11 @@ def test_an_interrupted_run_is_done_again_by_a_ledger_made_again(
 def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has_begun(
     mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def die(*_: object) -> None:
+        raise KilledError
+
     with monkeypatch.context() as patch:
-        patch.setattr(records, "put_reduced", Mock(side_effect=KilledError))
+        patch.setattr(records, "put_reduced", die)
         with pytest.raises(KilledError):
             ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")

@@ -171,8 +171,7 @@ def _send(lake: Lake, exports: Exports, shipment: Shipment, to: Sink, lease: Lea
                          shipment=shipment.id)  # fmt: skip
     if refused is not None:
         raise refused
-    exports.finish(shipment, _now())
-    exports.record(lake.store, shipment)
+    exports.finish(lake.store, shipment, _now())
     failpoint("shipped", shipment.id)
 
 

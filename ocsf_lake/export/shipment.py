@@ -88,8 +88,7 @@ class Sender:
                     sent.append(shipped)
                     start += shipped.rows
             _check(shipment, start)
-        self.exports.finish(shipment, self.clock())
-        self.exports.record(self.lake.store, shipment)
+        self.exports.finish(self.lake.store, shipment, self.clock())
         failpoint("shipped", shipment.id)
         return sent
 

@@ -19,6 +19,7 @@ from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 
+BUSY = "another run works on its partitions; run it again"
 WAIT_SECONDS = 0.2
 PLAN_FORMAT = 1
 

@@ -2,8 +2,9 @@
 
 Only where none of an object's records became an event, so that nothing is in the lake twice. What quarantine has of it
 is taken out: the file is written anew without it, the catalogs are updated, and in one transaction the ledger forgets
-what became of the object and has it in a new batch. A run that dies before that leaves everything as it was, but for
-files that the next one removes; after it, the new batch is open like any other.
+what became of the object and has it in a new batch. The record of the batch that it was in, from which a ledger is made
+again, says the same from then on. A run that dies before that leaves everything as it was, but for files that the next
+one removes; after it, the new batch is open like any other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, objects, orphans, replays
+from ocsf_lake.ledger import chain, objects, orphans, records, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, State
@@ -118,8 +119,10 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         moving.write()
         batch.failpoint("rewritten", old or "")
         planned = lake.ledger.plan(batches, first=moving.apply)
-        batch.failpoint("moved", old or "")
         lake.publish_chain()
+        # Only then: a ledger that is lost before has what was there before, files too.
+        records.put_reduced(lake.store, moving.records)
+        batch.failpoint("moved", old or "")
         moving.remove_old()
     return [new.id for new in planned]
 
@@ -151,6 +154,8 @@ class _Moving:
     _gone: list[str] = field(default_factory=list)
     _rows: dict[tuple[str, Key], int] = field(default_factory=dict)
     """Batch and object -> rows taken out of quarantine."""
+    records: dict[str, bytes] = field(default_factory=dict)
+    """What `apply` makes of the batch's record in the lake."""
 
     def write(self) -> None:
         """Writes files of quarantine anew, without the objects' rows and under other names; nobody sees them yet."""
@@ -198,7 +203,8 @@ class _Moving:
             objects.remove(connection, [ref.key])
         if main is None:
             return
-        emptied = connection.scalar(sa.select(columns.uri).where(columns.batch_id == main).limit(1)) is None
+        left = _objects(connection, main)
+        emptied = not left
         folders = {path.rpartition("/")[0] for path in self._gone}
         for batch_id in self.ids:
             # The folders of the old files: the next run that finds this done removes them.
@@ -208,6 +214,8 @@ class _Moving:
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
         batch.failpoint("registered", main)
+        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
+        self.records = records.reduced(self.lake.store, main, left, without_events)
         self._record(connection, main, [] if emptied else [file for files in self._files.values() for file in files])
         if emptied:
             self._forget(connection)
@@ -224,8 +232,12 @@ class _Moving:
         before = chain.listed(connection, connection.scalars(query).all())
         old, new = {file.path for file in before}, {file.path for file in left}
         removed, added = [file for file in before if file.path not in new], [f for f in left if f.path not in old]
-        if added or removed:
-            chain.append(connection, kind="reread", subject=main, added=added, removed=removed)
+        detail = {
+            "beside": [chain.beside(name, data) for name, data in self.records.items() if data],
+            "beside_removed": [name for name, data in self.records.items() if not data],
+        }
+        if added or removed or self.records:
+            chain.append(connection, kind="reread", subject=main, added=added, removed=removed, detail=detail)
 
     def _forget(self, connection: sa.Connection) -> None:
         for table in (FILES, METER, DUPLICATES, ROUTED):
@@ -264,6 +276,13 @@ class _Moving:
             connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id.in_(self.ids)))
 
 
+def _objects(connection: sa.Connection, batch_id: str) -> set[Key]:
+    """The objects of a batch."""
+    columns = OBJECTS.c
+    return {(uri, etag) for uri, etag in connection.execute(
+        sa.select(columns.uri, columns.etag).where(columns.batch_id == batch_id))}  # fmt: skip
+
+
 def clean(lake: Lake) -> None:
     """Removes files that an interrupted run has left of batches which were done before it."""
     done = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE)
@@ -278,6 +297,10 @@ def clean(lake: Lake) -> None:
 
 
 def _clean(lake: Lake, batch_id: str) -> None:
+    with lake.ledger.engine.connect() as connection:
+        left, ids = _objects(connection, batch_id), orphans.ids(connection, batch_id)
+    files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
+    records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
     with lake.ledger.engine.begin() as connection:
         folders = connection.scalars(sa.select(TRACES.c.folder).where(TRACES.c.batch_id == batch_id)).all()
         paths = set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))

@@ -202,12 +202,7 @@ class Compactions:
             by_table = _rows(connection, plan, at)
             apply(connection, by_table, plan.copied)
             connection.execute(sa.delete(COMPACTING).where(COMPACTING.c.compaction_id == plan.id))
-            old, new = (chain.of_rows(by_table.get(table.name, [])) for table in (RETIRED, FILES))
-            kind = "remap" if plan.is_remap else "retention" if plan.is_retention else "compaction"
-            detail: dict[str, Any] = {"table": plan.table, "beside": list(beside)}
-            if plan.is_retention:
-                detail["rules"] = {move.values: move.rule for move in plan.moves}
-            chain.append(connection, kind=kind, subject=plan.id, added=new, removed=old, detail=detail)
+            put_chain(connection, by_table, beside)
 
     def abandon(self, plan: Plan) -> None:
         """Forgets a compaction that is not fenced."""
@@ -371,6 +366,25 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
         connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
     for old, new in copied.items():
         connection.execute(sa.update(SHIPPED_FILES).where(SHIPPED_FILES.c.path == old).values(path=new))
+
+
+def put_chain(
+    connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], beside: Sequence[chain.Beside]
+) -> None:
+    """Writes the chain's record of a compaction, a re-mapping, or a retention.
+
+    Args:
+        connection: The transaction, whose last act this is.
+        rows: What was written into the ledger, by table.
+        beside: Files that were written and that have no rows.
+    """
+    (done,) = rows[COMPACTIONS.name]
+    old, new = (chain.of_rows(rows.get(table.name, [])) for table in (RETIRED, FILES))
+    rules = {row["partition"]: row["rule"] for row in rows.get(RETAINED.name, [])}
+    is_remap = any(row["mapper_version"].startswith(f"{REMAPPED} ") for row in rows.get(BATCHES.name, []))
+    kind = "remap" if is_remap else "retention" if rules else "compaction"
+    detail = {"table": done["table_name"], "beside": list(beside), **({"rules": rules} if rules else {})}
+    chain.append(connection, kind=kind, subject=done["id"], added=new, removed=old, detail=detail)
 
 
 def _rows(connection: sa.Connection, plan: Plan, at: str) -> dict[str, list[dict[str, Any]]]:

@@ -288,8 +288,10 @@ def sort_out_errors(engine: sa.Engine, what: str = "the database", mend: str = "
     sa.event.listen(engine, "handle_error", lambda context: _sorted_out(context, what, mend))
 
 
-def _sorted_out(context: sa.ExceptionContext, what: str, mend: str) -> OcsfMappersError | None:
+def _sorted_out(context: sa.ExceptionContext, what: str, mend: str) -> OcsfMappersError | KeyboardInterrupt | None:
     """The error as this project sorts errors: by what the caller does about it. None where it is a defect."""
+    if isinstance(context.original_exception.__context__, KeyboardInterrupt):
+        return KeyboardInterrupt()  # ^C while SQLAlchemy asked whether a connection lives; what it did then failed
     if context.is_pre_ping:
         return None  # SQLAlchemy opens another connection
     error = context.original_exception

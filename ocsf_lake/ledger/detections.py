@@ -79,6 +79,8 @@ class Detections:
     def files_of(self, batches: Sequence[str], tables: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
         """The files with the rows of batches, by table; where those were merged and removed, the merged ones.
 
+        A file that came along as it is counts as its copy alone, though it lies there for a time.
+
         Args:
             batches: Ids of batches.
             tables: Name of each table -> which of its partitions; None for all.
@@ -91,6 +93,8 @@ class Detections:
                 columns = [one.c.table_name, one.c.partition, one.c.path, one.c.bytes, one.c.sha256, version]
                 columns += [one.c.removed_at, one.c.merge_id] if one is RETIRED else [sa.null(), sa.null()]
                 query = sa.select(*columns).join(BATCHES, BATCHES.c.id == one.c.batch_id, isouter=True)
+                if one is RETIRED:
+                    query = query.where(RETIRED.c.merge_id.is_not(None))
                 for table, partition, path, size, digest, written_for, removed_at, merge in select_in(
                     connection, query, one.c.batch_id, batches
                 ):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -254,11 +255,20 @@ class Exports:
             )
             connection.execute(sa.insert(SHIPPED_OBJECTS), rows)
 
-    def record(self, store: Store, shipment: Shipment) -> None:
-        """Writes into the lake what is known of a shipment, so that a rebuilt ledger does not send it again."""
+    def record(self, store: Store, shipment: Shipment, done: datetime | None = None) -> None:
+        """Writes into the lake what is known of a shipment, so that a rebuilt ledger does not send it again.
+
+        Args:
+            store: The lake's files.
+            shipment: The shipment.
+            done: When it was done, which the ledger does not know yet.
+        """
+        columns: dict[str, sa.ColumnElement[Any]] = dict(SHIPMENTS.c.items())
+        if done is not None:
+            columns |= {name: sa.literal(value).label(name) for name, value in _done(done).items()}
         queries = [
             sa.select(EXPORTS).where(EXPORTS.c.target == self._target),
-            sa.select(SHIPMENTS).where(SHIPMENTS.c.id == shipment.id),
+            sa.select(*columns.values()).where(SHIPMENTS.c.id == shipment.id),
             sa.select(SHIPPED_FILES).where(SHIPPED_FILES.c.shipment_id == shipment.id),
             sa.select(SHIPPED_OBJECTS).where(SHIPPED_OBJECTS.c.shipment_id == shipment.id),
         ]
@@ -268,14 +278,25 @@ class Exports:
         """Removes from the lake what an export that died left of a record; no other one may be going on."""
         records.remove_unfinished(store, self._record)
 
-    def finish(self, shipment: Shipment, now: datetime) -> None:
-        """Marks a shipment done."""
+    def finish(self, store: Store, shipment: Shipment, now: datetime) -> None:
+        """Marks a shipment done, in the lake first: from then on its files may be merged, or go.
+
+        Args:
+            store: The lake's files.
+            shipment: The shipment, of which all objects are there.
+            now: The time.
+        """
+        self.record(store, shipment, now)
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(SHIPMENTS)
                 .where(SHIPMENTS.c.id == shipment.id, SHIPMENTS.c.state != State.DONE)
-                .values(state=State.DONE, shipped_at=_text(now))
+                .values(**_done(now))
             )
+
+
+def _done(moment: datetime) -> dict[str, str]:
+    return {"state": State.DONE, "shipped_at": _text(moment)}
 
 
 def _text(moment: datetime) -> str:

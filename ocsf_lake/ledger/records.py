@@ -11,8 +11,9 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
@@ -116,15 +117,17 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
              *vars(outcome.counts).values()] for ref, outcome in result.outcomes.items()
         ],
         **_hashes(result),
-        "files": [
-            [file.path, file.partition.table, list(file.partition.values), file.class_uid, file.rows, file.bytes,
-             file.sha256] for file in result.files
-        ],
+        "files": [_file(file) for file in result.files],
         "events_by_class": result.events_by_class, "dropped": result.dropped, "failed_casts": result.failed_casts,
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
         "variants": result.variants, "census": _census(result.census),
         "redaction": result.redaction and [*result.redaction, dict(result.redacted)],
     }  # fmt: skip
+
+
+def _file(file: FileInfo) -> list[Any]:
+    place = file.path, file.partition.table, list(file.partition.values)
+    return [*place, file.class_uid, file.rows, file.bytes, file.sha256]
 
 
 def _hashes(result: Result) -> dict[str, Any]:
@@ -178,18 +181,66 @@ def write_moved(
 
 
 def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> Beside:
-    text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
-    data = gzip.compress(text.encode(), mtime=0)
+    data = _data({"format": FORMAT, **document})
     path = f"{marker.RECORDS}/{marker.file_name(number, name)}"
     store.put(path, pa.py_buffer(data))
     return beside(path, data)
 
 
+def _data(document: Mapping[str, Any]) -> bytes:
+    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    return gzip.compress(text.encode(), mtime=0)
+
+
 def forget(store: Store, batch_id: str) -> None:
     """Removes the records of a batch's attempts: it is planned anew, or done again."""
-    names = store.sizes(marker.RECORDS)
-    store.remove([name for name in names if name.rpartition("/")[2].partition("-")[2] == f"{batch_id}.json.gz"])
+    store.remove(_names(store, batch_id))
     remove_unfinished(store, batch_id)
+
+
+def _names(store: Store, batch_id: str) -> list[str]:
+    names = store.sizes(marker.RECORDS)
+    return [name for name in names if name.rpartition("/")[2].partition("-")[2] == f"{batch_id}.json.gz"]
+
+
+def reduced(
+    store: Store, batch_id: str, left: Set[tuple[str, str]], files: Mapping[str, Sequence[FileInfo]]
+) -> dict[str, bytes]:
+    """What the record of a batch that is done has to say when objects without events went into other batches.
+
+    Args:
+        store: The lake's files.
+        batch_id: The batch.
+        left: URI and ETag of the objects that it has still.
+        files: Id of the batch, and of those of records of other sources among its own -> its files without events.
+
+    Returns:
+        Name of the record -> its bytes; none where it has to go, as no object is left.
+    """
+    found: dict[str, bytes] = {}
+    for name in _names(store, batch_id):
+        document = json.loads(gzip.decompress(store.get(name) or b""))
+        for one in (document, *document["routed"]):
+            _reduce(one, left, files.get(one["batch"]["id"], ()))
+        found[name] = _data(document) if left else b""
+    return found
+
+
+def _reduce(document: dict[str, Any], left: Set[tuple[str, str]], files: Sequence[FileInfo]) -> None:
+    is_left = [(uri, etag) in left for uri, etag, *_ in document["objects"]]
+    for name in ("objects", "sha256"):
+        if name in document:
+            document[name] = list(compress(document[name], is_left))
+    of_events = [row for row in document["files"] if row[3] is not None]
+    document["files"] = of_events + [_file(file) for file in files]
+
+
+def put_reduced(store: Store, records: Mapping[str, bytes]) -> None:
+    """Puts what `reduced` gave in the place of what is there."""
+    for name, data in records.items():
+        if data:
+            store.put(name, pa.py_buffer(data))
+    store.remove(name for name, data in records.items() if not data)
 
 
 def remove_unfinished(store: Store, name: str) -> None:

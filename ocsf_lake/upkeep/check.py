@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
+from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions, overview, retained
 from ocsf_lake.ledger.ledger import Ledger
@@ -123,12 +124,27 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
             repair.refused += [f"batch {one}: {reasons[one]}" for one in refused]
             break
         waiting = refused  # what they are made of may be there now
-    expected = _LedgerState(lake.ledger, lake.store)
-    for table in _definitions():
-        for catalog in lake.catalog.all:
-            catalog.repair(table, expected)
+    _repair_catalogs(lake, repair)
     repair.left = check(lake, deep)
     return repair
+
+
+def _repair_catalogs(lake: Lake, repair: Repair) -> None:
+    """Makes catalogs say what the ledger says, but of tables whose partitions somebody moves.
+
+    Catalogs get to know of that before the ledger does, and would be given back what is to be removed.
+    """
+    expected = _LedgerState(lake.ledger, lake.store)
+    for table in _definitions():
+        drifting = [catalog for catalog in lake.catalog.all if catalog.check(table, expected)]
+        if not drifting:
+            continue
+        with lake.leases.held(moving.lease(table.name)) as lease:
+            if lease is None:
+                repair.refused.append(f"table {table.name}: {moving.BUSY}")
+                continue
+            for catalog in drifting:
+                catalog.repair(table, expected)
 
 
 def _definitions() -> list[Definition]:

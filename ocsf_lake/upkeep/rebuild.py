@@ -7,6 +7,7 @@ put back. Counts, the loss meter and what was purged stay as they are: the batch
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, engines, routed
+from ocsf_lake.ingest import duplicates, engines, moving, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import chain, records, redactions, replays
@@ -58,10 +59,7 @@ def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
             if not lost <= file_by_path.keys():
                 return UNKNOWN
             made = _made(lake, batch_id, [file_by_path[path] for path in sorted(lost)], aside)
-            if isinstance(made, str):
-                return made
-            _put(lake, batch_id, made, aside)
-            return None
+            return made if isinstance(made, str) else _put(lake, batch_id, made, aside)
     except (OcsfMappersError, duckdb.Error, OSError) as error:
         # Whatever is wrong with this batch, others can be mended.
         return str(error).splitlines()[0]
@@ -219,7 +217,19 @@ def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
     return sorted(ids, key=lambda batch_id: (*order.get(batch_id, (False, "")), batch_id))
 
 
-def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
+def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> str | None:
+    """Puts files where they were, unless they were merged or removed meanwhile, or are being so."""
+    with ExitStack() as stack:
+        for table in sorted({file.partition.table for file, _ in made}):
+            if stack.enter_context(lake.leases.held(moving.lease(table))) is None:
+                return moving.BUSY
+        if not {file.path for file, _ in made} <= {file.path for file in lake.ledger.files_of(batch_id)}:
+            return "its files were merged or removed meanwhile"
+        _put_back(lake, batch_id, made, aside)
+    return None
+
+
+def _put_back(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> None:
     for file, again in made:
         lake.store.put(file.path, pa.py_buffer(Path(aside.path(again.path)).read_bytes()))
     is_other = any(again.sha256 != file.sha256 for file, again in made)

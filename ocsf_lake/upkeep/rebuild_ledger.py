@@ -12,8 +12,9 @@ as not read. A batch that died halfway is not recognized there.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -22,13 +23,25 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates, routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import chain, compactions, marker, meter, objects, records, redactions, versions
+from ocsf_lake.ledger import chain, compactions, generations, marker, meter, objects, records, redactions, versions
 from ocsf_lake.ledger.database import lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import ABOUT, BATCHES, FILES, METADATA, OBJECTS, ROUTED, tell_kinds
+from ocsf_lake.ledger.tables import (
+    ABOUT,
+    BATCHES,
+    COMPACTIONS,
+    FILES,
+    GENERATIONS,
+    METADATA,
+    OBJECTS,
+    RETIRED,
+    ROUTED,
+    tell_kinds,
+)
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import inferred
 from ocsf_mappers.errors import ConfigError, ReadError
@@ -88,22 +101,23 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                 )
             for table in METADATA.tables.values():
                 connection.execute(sa.delete(table))
-            summary = _fill(connection, store, content is not None)
+            summary, moved = _fill(connection, store, content is not None)
             if settings.ledger_url is not None:
                 connection.execute(sa.insert(ABOUT), {"key": "lake", "value": store.uri("").rstrip("/")})
             if content is None:
                 records.checkpoint(connection, store)
             # Before the transaction ends: a ledger that no lake names is rebuilt, a lake without one reads twice.
             marker.replace(store, marker.give_id(connection), place)
-            _put_chain(connection, store)
+            _put_chain(connection, store, moved)
         chain.publish(ledger.engine, store)
     return summary
 
 
-def _put_chain(connection: sa.Connection, store: Store) -> None:
+def _put_chain(connection: sa.Connection, store: Store, moved: Iterable[Record]) -> None:
     """Takes the records of the chain over, and writes one of the lake's new marker and of files that none of them has.
 
-    Who died between a change and its record leaves such files, if that was the end of the ledger too.
+    Who died between a change and its record leaves such files, if that was the end of the ledger too. A compaction that
+    came so far gets the record that it would have: its old files lie there for their time of grace.
     """
     chain.restore(connection, store)
     is_begun = False
@@ -121,6 +135,8 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
         live |= {file.path: file for file in record.added}
     if not is_begun:
         return  # a lake of an older version; the next writer begins its chain
+    for one in moved:
+        _put_moved(connection, store, one, live)
     query = sa.select(FILES.c.path, FILES.c.sha256, FILES.c.bytes, FILES.c.rows).order_by(FILES.c.path)
     files = {path: chain.Listed(path, *facts) for path, *facts in connection.execute(query)}
     added = [file for path, file in files.items() if live.get(path) != file]
@@ -129,8 +145,25 @@ def _put_chain(connection: sa.Connection, store: Store) -> None:
     chain.append(connection, kind="rebuild-ledger", added=added, removed=removed, detail=detail)
 
 
-def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
+def _put_moved(connection: sa.Connection, store: Store, record: Record, live: dict[str, chain.Listed]) -> None:
+    """Writes the chain's record of a compaction, where the chain has none: it has the old files still."""
+    rows = record.put or {}
+    old, new = (chain.of_rows(rows.get(table.name, [])) for table in (RETIRED, FILES))
+    if live.keys().isdisjoint(file.path for file in old):
+        return
+    paths = [f"{generations.folder(*_place(row))}/{layout.PLAN}" for row in rows[GENERATIONS.name]]
+    paths.append(f"{marker.RECORDS}/{marker.file_name(record.number, rows[COMPACTIONS.name][0]['id'])}")
+    beside = [chain.beside(path, data) for path in paths if (data := store.get(path)) is not None]
+    compactions.put_chain(connection, rows, beside)
+    for file in old:
+        live.pop(file.path, None)
+    live |= {file.path: file for file in new}
+
+
+def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summary, list[Record]]:
+    """Puts in what the lake has; gives what was done, and the records of compactions."""
     summary = Summary(exact=recorded)
+    moved: list[Record] = []
     stored = {name for prefix in inferred.prefixes() for name in store.sizes(prefix)}
     number = 0
     if recorded:
@@ -139,8 +172,11 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
         number = max((record.number for record in all_records), default=0)
         # As they ended, so that counts, and who saw something first, come out as they were.
         last = {record.batch.id: record for record in all_records if record.batch is not None}
+        moved = [record for record in all_records if record.moved is not None]
+        left = _Left.of(moved)
         for record in sorted(last.values(), key=lambda record: (record.at, record.number)):
-            _put_batch(connection, record)
+            if not left.has(record):
+                _put_batch(connection, record)
         for record in all_records:
             _put_rows(connection, record)
     else:
@@ -151,7 +187,43 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> Summary:
     stored = {path for path in stored if not path.endswith(f"/{layout.PLAN}")}
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
     summary.unknown, summary.missing = sorted(stored - registered - retired), sorted(registered - stored)
-    return summary
+    return summary, moved
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Batches that died before the ledger counted them as done, and whose partitions were moved then.
+
+    What was done by then moved along. What was not has its files where nobody looks for them, and is done anew.
+
+    Args:
+        folders: Partition -> the folder that its files are in.
+        taken: The files that were merged, came along or were removed.
+    """
+
+    folders: Mapping[Partition, str]
+    taken: Set[str]
+
+    @classmethod
+    def of(cls, moved: Iterable[Record]) -> _Left:
+        """By the records of compactions, by number."""
+        rows = [record.put or {} for record in moved]
+        places = [_place(row) for put in rows for row in put.get(GENERATIONS.name, [])]
+        taken = {row["path"] for put in rows for row in put.get(RETIRED.name, [])}
+        return cls({place[0]: generations.folder(*place) for place in places}, taken)
+
+    def has(self, record: Record) -> bool:
+        """Whether a batch's record is of such a batch."""
+        assert record.result is not None
+        return any(
+            layout.folder_of(file.path) != self.folders.get(file.partition, layout.folder_of(file.path))
+            and file.path not in self.taken
+            for file in record.result.all_files
+        )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Partition, int]:
+    return Partition(row["table_name"], tuple(row["partition"].split("/"))), row["generation"]
 
 
 def _put_batch(connection: sa.Connection, record: Record) -> None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,24 @@ def test_a_rebuilt_ledger_names_files_whose_record_was_lost_with_the_old_one(
     rebuild_ledger.rebuild(used)
     assert kinds(Path(used.lake))[-1] == "rebuild-ledger"
     assert len(documents(Path(used.lake))[-1]["added"]) == 1
+    assert faults(used) == []
+
+
+@pytest.mark.parametrize("work", ["compaction", "retention"])
+def test_a_ledger_that_was_lost_amid_a_compaction_has_what_its_chain_lacks(
+    work: str, compactable: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = compactable(retention={"default": "1d"} if work == "retention" else {})
+    done = {"compaction": compact.compact, "retention": retain.retain}[work]
+    with dying(monkeypatch, "recorded"):
+        done(used)
+    (Path(used.lake) / "_ledger/ledger.db").unlink()
+    rebuild_ledger.rebuild(used)
+    *_, lacked, rebuilt = documents(Path(used.lake))
+    assert (lacked["kind"], len(lacked["removed"]), rebuilt["kind"]) == (work, 4, "rebuild-ledger")
+    assert rebuilt["added"] == rebuilt["removed"] == []
+    assert faults(used) == []
+    done(used, clock=lambda: datetime.now(UTC) + timedelta(days=2))
     assert faults(used) == []
 
 

@@ -3,18 +3,23 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from ocsf_lake import config
 from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.export import forward
+from ocsf_lake.export import run as export
 from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger.exports import Exports
 from ocsf_lake.ledger.tables import FILES, GENERATIONS, RETIRED
 from ocsf_lake.upkeep import check, compact, rebuild_ledger
 from tests.ocsf_lake.compacting import EACH, PLACES, STEPS, Make, dying, files, ledger, log, take
+from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
@@ -60,6 +65,56 @@ def test_a_ledger_lost_while_a_compaction_was_going_on_counts_each_row_once(
     assert rows(found, PLACES) == before
     take(late_logs, found, 5)
     assert len(rows(found, PLACES)) == 6 * EACH
+
+
+@pytest.mark.slow
+def test_a_batch_that_died_before_a_compaction_is_done_anew_by_a_ledger_made_anew(
+    compactable: Make, late_logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record lies in the lake, and names a folder that no reader of the partition looks into any more."""
+    found = compactable()
+    with killed_at("recorded", monkeypatch):
+        take(late_logs, found, 4)
+    compact.compact(found)
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    (left,) = rebuild_ledger.rebuild(found).unknown
+    with opened(found) as lake:
+        assert check.sync(lake).moved == [left]
+    take(late_logs, found, 4)
+    assert len({path.parent for path in files(found)}) == 1
+    assert len(set(rows(found, PLACES))) == len(rows(found, PLACES)) == 5 * EACH
+    with opened(found) as lake:
+        assert check.check(lake, deep=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["sink", "custom source"])
+def test_what_was_sent_and_then_merged_is_not_open_by_a_ledger_made_anew(
+    to: str, compactable: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compactable(compact_grace_hours=0, export_region="eu-central-1")
+    (tmp_path / "to").mkdir()
+    finish = Exports.finish
+
+    def die(*given: Any) -> None:
+        finish(*given)
+        raise KilledError
+
+    def send() -> object:
+        if to == "sink":
+            sent = forward.forward(found, "aws_cloudtrail", str(tmp_path / "to"))
+            assert sent.errors == []
+            return sent.events
+        return export.export(found, "aws_cloudtrail", str(tmp_path / "to"), "calls", "api_activity").events
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Exports, "finish", die)
+        with pytest.raises(KilledError):
+            send()
+    assert compact.compact(found).removed == 4
+    (Path(found.lake) / "_ledger" / "ledger.db").unlink()
+    rebuild_ledger.rebuild(found)
+    assert send() == 0
 
 
 @pytest.mark.slow

@@ -309,6 +309,27 @@ def test_projection_after_a_compaction_is_told_and_refused(readers: Readers, lat
 
 
 @pytest.mark.slow
+def test_a_repair_beside_a_compaction_gives_no_catalog_the_old_files_back(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would go, with their rows, when their time of grace is over."""
+    refused: list[str] = []
+
+    def repair(step: str, _: str) -> None:
+        if step == "replaced":
+            with opened(readers.settings) as lake:
+                refused.extend(check.sync(lake).refused)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "failpoint", repair)
+        compact.compact(readers.settings)
+    with opened(readers.settings) as lake:
+        assert check.check(lake) == []
+    assert refused == [f"table {TABLE}: {moving.BUSY}"] * 2
+    readers.see(4)
+
+
+@pytest.mark.slow
 def test_a_catalog_that_lacks_files_is_mended_first(readers: Readers) -> None:
     with opened(readers.settings) as lake:
         catalog = next(item for item in lake.catalog.all if item.name == "iceberg")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -294,6 +295,24 @@ def test_a_database_that_is_not_there_is_a_mistake_and_a_server_that_is_away_is_
         Ledger(postgres_server.url("no_such_database"))
     with pytest.raises(RetriableError, match="does not answer"):
         Ledger("postgresql://ann:s3cret@127.0.0.1:1/x")
+
+
+@pytest.mark.integration
+def test_an_interrupt_while_a_connection_is_tried_is_one(
+    postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After which SQLAlchemy leaves the connection as it was, and cannot: it waits for an answer."""
+    ledger = Ledger(postgres_server.database())
+
+    def execute(cursor: psycopg.Cursor[Any], query: str) -> None:
+        cursor.connection.pgconn.send_query(query.encode())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", execute)
+        with pytest.raises(KeyboardInterrupt), ledger.engine.connect():
+            pass
+    ledger.close()
 
 
 def test_a_file_that_was_put_in_the_place_of_the_ledger_s_is_the_ledger(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ocsf_lake.detections import findings, grouped, news, rules, run, scan, stat
 from ocsf_lake.detections.asked import Arm, Asked, Look
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
+from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import database
@@ -28,7 +29,7 @@ from ocsf_lake.ledger.detections import Detections, Finding
 from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.tables import DETECTED_BATCHES
 from ocsf_lake.query import query
-from ocsf_lake.upkeep import rebuild_ledger
+from ocsf_lake.upkeep import compact, rebuild_ledger
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import ON_BOTH, Make
 from tests.ocsf_lake.detecting import Json, written
@@ -309,6 +310,23 @@ def test_a_ledger_made_again_finds_nothing_twice(tmp_path: Path, bring: Bring, o
     after = _findings(settings)
     assert len(after) == len(set(after)) == len(before) + new.new == 4
     assert run.detect(settings, ours).batches == 0
+    with opened(settings, reading=True) as lake:
+        assert sum(row["events"] for row in lake.ledger.arrow("findings").to_pylist()) == 5
+
+
+def test_an_event_whose_file_comes_along_counts_once(
+    tmp_path: Path, bring: Bring, ours: list[Rule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _lake(tmp_path)
+    bring(settings, 0)
+    bring(settings, 1)
+    with monkeypatch.context() as patch:
+        # of a batch that is done while others are merged; the file of before stays for its time of grace
+        patch.setattr(moving, "failpoint", lambda step, _: bring(settings, 2) if step == "merged" else None)
+        (table,) = compact.compact(settings, "cloud_trail_mgmt").tables
+    assert (table.files_before, table.files_after) == (3, 2)
+    summary = run.detect(settings, ours)
+    assert sum(summary.events.values()) == sum(call[2] == "CreateAccessKey" for calls in CALLS for call in calls) + 2
     with opened(settings, reading=True) as lake:
         assert sum(row["events"] for row in lake.ledger.arrow("findings").to_pylist()) == 5
 

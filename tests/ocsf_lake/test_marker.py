@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, remap, replay
 from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, write
+from tests.ocsf_lake.killed import KilledError
 from tests.ocsf_lake.mortal import STEPS, CrashHarness
 from tests.ocsf_lake.test_ingest import rows
 from tests.servers.rgw import S3Server
@@ -127,6 +129,26 @@ def test_a_ledger_made_again_is_the_one_that_was(lake: Path, settings: Settings,
     assert rows(settings, EVENTS) == [(140,)]
     with opened(settings) as found:
         assert check.check(found, deep=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["put", "put_once", "remove"])
+def test_a_ledger_is_made_of_records_when_whoever_made_it_died(
+    step: str, lake: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = shutil.copytree(lake / "_ledger", lake.parent / "before")
+    shutil.rmtree(lake / "_ledger")
+    done = getattr(Store, step)
+
+    def die(*given: object) -> None:
+        done(*given)
+        raise KilledError
+
+    with monkeypatch.context() as patch, suppress(KilledError):
+        patch.setattr(Store, step, die)
+        rebuild_ledger.rebuild(settings)
+    assert rebuild_ledger.rebuild(settings, replacing=True).exact
+    assert tables(lake / "_ledger" / "ledger.db") == tables(before / "ledger.db")
 
 
 def test_a_ledger_made_of_rows_alone_reads_nothing_twice(lake: Path, settings: Settings, logs: Path) -> None:

@@ -9,20 +9,21 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import replays
+from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
-from ocsf_lake.upkeep import quarantine, replay
+from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay
 from ocsf_mappers import col, registry
 from ocsf_mappers.errors import RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
-from tests.ocsf_lake.killed import killed_at
+from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_chain import faults
 from tests.ocsf_lake.test_discovery import CONTROL
 from tests.ocsf_lake.test_ingest import rows
 from tests.ocsf_lake.test_routing import is_sound
 
 OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
+ENTRIES = "SELECT source, split_part(source_object, '/', -1), source_record, state FROM quarantine ORDER BY ALL"
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def mistaken(tmp_path: Path, settings: Make) -> Path:
 
 
 def entries(settings: Settings) -> list[tuple[object, ...]]:
-    found = "SELECT source, split_part(source_object, '/', -1), source_record, state FROM quarantine ORDER BY ALL"
-    return rows(settings, found)
+    return rows(settings, ENTRIES)
 
 
 @pytest.mark.slow
@@ -89,6 +89,63 @@ def test_an_interrupted_run_is_continued(
     ingest.ingest([str(mistaken / "b.json")], settings(), source="aws_cloudtrail")
     assert entries(settings()) == [("aws_route53_resolver", "c.json", 2, "open")]
     is_sound(settings())
+
+
+BOOKS = [
+    OBJECTS,
+    ENTRIES,
+    "SELECT source, objects, read, events, quarantined FROM ledger_batches ORDER BY ALL",
+    "SELECT source, sum(events), sum(quarantined) FROM ledger_meter GROUP BY ALL ORDER BY ALL",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.json", ""])
+def test_a_ledger_made_again_has_objects_where_they_are(name: str, mistaken: Path, settings: Make) -> None:
+    """Of the batch that they were in others are left; or none, as of that of `d.json`."""
+    write(mistaken / "d.json", json.dumps({"Records": [call(4)]}))
+    ingest.ingest([str(mistaken / "d.json")], settings(), source="aws_route53_resolver")
+    ingest.ingest([str(mistaken / name)], settings(), source="aws_cloudtrail")
+    before = [rows(settings(), sql) for sql in BOOKS]
+    summary = rebuild_ledger.rebuild(settings(), replacing=True)
+    assert (summary.exact, summary.missing, summary.unknown) == (True, [], [])
+    assert [rows(settings(), sql) for sql in BOOKS] == before
+    is_sound(settings())
+    assert faults(settings()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["moved", "begun"])
+def test_an_interrupted_run_is_done_again_by_a_ledger_made_again(
+    step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with killed_at(step, monkeypatch):
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    rebuild_ledger.rebuild(settings(), replacing=True)
+    with opened(settings()) as lake:
+        check.sync(lake)
+    ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+    assert [place for _, *place, _ in entries(settings())] == [["b.json", 1], ["c.json", 2]]
+    assert faults(settings()) == []
+
+
+@pytest.mark.slow
+def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has_begun(
+    mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "put_reduced", die)
+        with pytest.raises(KilledError):
+            ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert faults(settings()) == []
+    before = [rows(settings(), sql) for sql in BOOKS]
+    rebuild_ledger.rebuild(settings(), replacing=True)
+    assert [rows(settings(), sql) for sql in BOOKS] == before
 
 
 @pytest.mark.slow

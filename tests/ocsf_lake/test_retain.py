@@ -24,7 +24,7 @@ from ocsf_lake.ledger.compactions import Compactions
 from ocsf_lake.ledger.tables import COMPACTIONS, FILES, HOLDS, PURGES, RETAINED, RETIRED
 from ocsf_lake.query import query
 from ocsf_lake.storage import s3
-from ocsf_lake.upkeep import check, compact, expire, hold, rebuild_ledger, retain, trace_hints, verify
+from ocsf_lake.upkeep import check, compact, expire, hold, rebuild, rebuild_ledger, retain, trace_hints, verify
 from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
 from tests.ocsf_lake.conftest import ON_BOTH, call, contents, write
@@ -240,6 +240,28 @@ def test_a_lost_file_of_a_day_that_stays_is_made_again(settings: Make, tmp_path:
         assert (repair.refused, repair.left) == ([], [])
     assert path.read_bytes() == data
     assert [item for item in Path(found.lake).rglob("*.parquet") if OTHER in str(item)] == []
+
+
+@pytest.mark.slow
+def test_a_lost_file_of_a_day_that_goes_meanwhile_is_not_made_again(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(retention=RULES)
+    take(tmp_path / "logs", found, 0)
+    files(found)[0].unlink()
+    made = rebuild._made
+
+    def slowly(*given: Any) -> object:
+        files_of_then = made(*given)
+        retain.retain(found, clock=later())
+        return files_of_then
+
+    monkeypatch.setattr(rebuild, "_made", slowly)
+    with opened(found) as lake:
+        repair = check.sync(lake)
+    assert list(verify.verify(found, verify.Asked(), verify.Summary())) == []
+    assert (len(repair.refused), repair.rebuilt) == (1, [])
+    assert rows(found, PLACES) == []
 
 
 # -- whatever dies ----------------------------------------------------------------------------------------------------

@@ -89,10 +89,6 @@ labels = (
     when(only_names).then(sql(LABELS, reads=[col.labels])).otherwise(sql(LABELS, reads=[col.labels], carries=False))
 )
 
-# JA4 begins with the transport and the highest version of TLS that the client offers: t13d1516h2_...
-tls_version = col.ja4Fingerprint.extract(r"^[tqd](\d\d)").replace({"13": "1.3", "12": "1.2", "11": "1.1", "10": "1.0"})
-versioned = col.ja4Fingerprint.matches(r"^[tqd]1[0-3]")
-
 ARN = "^arn:[^:]*:waf[^:]*:"
 region = object_key.region
 
@@ -188,10 +184,10 @@ MAPPER = Mapper(
             # OCSF 1.1.0 requires a response with a code, and 0 is no code of HTTP's
             "http_response.code": coalesce(col.responseCodeSent, "0"),
             "http_status":        col.responseCodeSent,
-            # TLS fingerprints of the client; OCSF wants a version of TLS beside JA3
-            "tls.version":               tls_version.where(col.ja3Fingerprint.is_not_null() & versioned),
-            "tls.ja3_hash.value":        col.ja3Fingerprint.where(versioned),
-            "tls.ja3_hash.algorithm_id": when(col.ja3Fingerprint.is_not_null() & versioned).then("MD5"),
+            # TLS fingerprints of the client; OCSF wants the version that was agreed on, which is not logged
+            "tls.version":               when(col.ja3Fingerprint.is_not_null()).then("Unknown"),
+            "tls.ja3_hash.value":        col.ja3Fingerprint,
+            "tls.ja3_hash.algorithm_id": when(col.ja3Fingerprint.is_not_null()).then("MD5"),
             "ja4_fingerprint_list":      list_of(col.ja4Fingerprint).each({"type_id": "JA4", "value": element}),
         }),
     ],

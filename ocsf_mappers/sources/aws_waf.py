@@ -28,6 +28,7 @@ from ocsf_mappers import (
     coalesce,
     col,
     element,
+    forwarded_for,
     http_activity,
     http_method,
     list_of,
@@ -52,13 +53,8 @@ def headers(name: str) -> Expr:
     return request.headers.each_of("value", where=col.name.lower() == name)
 
 
-# without ports; what is no address is left out here, and stays with the header
-ADDRESSES = (
-    "to_json(nullif(list_filter(list_transform(string_split(array_to_string({0}, ','), ','), "
-    r"lambda part: regexp_replace(trim(part), '^((\d+\.){{3}}\d+):\d+$', '\1')), "
-    r"lambda part: regexp_full_match(part, '(\d{{1,3}}\.){{3}}\d{{1,3}}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+')), []))"
-)
-forwarded_for = sql(ADDRESSES, reads=[headers("x-forwarded-for")], carries=False)
+# it stays with the headers
+forwarded = forwarded_for(sql("array_to_string({0}, ',')", reads=[headers("x-forwarded-for")], carries=False))
 
 has_headers = request.headers.is_not_null() & ~request.headers.is_in("[]", "{}", "null")
 host = coalesce(first_of(headers("host")), request.host)
@@ -172,7 +168,7 @@ MAPPER = Mapper(
             "http_request.args":            request.args,
             "http_request.user_agent":      first_of(headers("user-agent")),
             "http_request.referrer":        first_of(headers("referer")),
-            "http_request.x_forwarded_for": forwarded_for,
+            "http_request.x_forwarded_for": forwarded,
             "http_request.body_length":     col.requestBodySize,
             "http_request.http_headers":    request.headers.each({"name": col.name.as_written(), "value": col.value.as_written()}),
             # OCSF wants a path of every URL

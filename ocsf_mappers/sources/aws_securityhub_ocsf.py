@@ -76,6 +76,8 @@ COMMON: Fields = {
     ),
     "status_id":   caption(col.status_id, col.status, "Unknown, New, In Progress, Suppressed, Resolved"),
     "confidence_score": col.confidence_score,
+    "comment":     col.comment,
+    # as of findings in ASFF
     "message":     coalesce(col.message, col.comment),
     # occurrence
     "time": coalesce(

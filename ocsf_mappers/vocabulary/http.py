@@ -56,5 +56,5 @@ _ADDRESSES = (
 
 
 def forwarded_for(header: Expr) -> Expr:
-    """The addresses in an X-Forwarded-For header, without ports; what is no address is left out, so the header stays."""
+    """The addresses in an X-Forwarded-For header, without ports; what is none is left out, so that the header stays."""
     return sql(_ADDRESSES, reads=[header], carries=False)

@@ -50,6 +50,8 @@ COMMON: Fields = {
         workflow.replace(NEW="New", SUPPRESSED="Suppressed", RESOLVED="Resolved")
     ),
     "confidence_score": col.Confidence,
+    # the note is a comment; Security Lake has it as the message
+    "comment":     col.Note.Text,
     "message":     col.Note.Text,
     # occurrence
     "time": coalesce(col.UpdatedAt.iso8601(), col.LastObservedAt.iso8601(), col.CreatedAt.iso8601()),
@@ -64,7 +66,8 @@ COMMON: Fields = {
         col.CompanyName, product.json("aws/securityhub/CompanyName"),
         col.ProductArn.extract(":product/([^/]+)/").replace(aws="AWS"), "AWS",
     ),
-    "metadata.product.feature.uid": col.GeneratorId,
+    "metadata.product.feature.uid":  col.GeneratorId,
+    "metadata.product.feature.name": product.json("aws/guardduty/service/featureName"),
     # context
     "cloud.provider":    "AWS",
     "cloud.region":      coalesce(col.Region, col.ProductArn.extract("^arn:[^:]*:[^:]*:([^:]+):"), object_key.region),

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
     from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
     from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source, Switches
+    from ocsf_mappers.vocabulary.traffic import traffic
 
 __all__ = [
     "CLOUDWATCH",
@@ -125,6 +126,7 @@ __all__ = [
     "sql",
     "text",
     "text_struct",
+    "traffic",
     "when",
 ]
 
@@ -154,6 +156,7 @@ if not TYPE_CHECKING:
         "ocsf_mappers.vocabulary.protocols": ("PROTOCOL_NAMES", "PROTOCOL_NUMBERS", "connection_protocol"),
         "ocsf_mappers.vocabulary.record": ("JSON", "json_struct", "text_struct"),
         "ocsf_mappers.vocabulary.source": ("Delivery", "Having", "Marks", "Source", "Switches"),
+        "ocsf_mappers.vocabulary.traffic": ("traffic",),
     }
 
     def __getattr__(name):

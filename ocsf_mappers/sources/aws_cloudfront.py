@@ -29,6 +29,7 @@ from ocsf_mappers import (
     object_key,
     sql,
     text_struct,
+    traffic,
     when,
 )
 
@@ -118,10 +119,9 @@ MAPPER = Mapper(
             "http_request.x_forwarded_for":  alone.otherwise(several),
             "http_response.code":         http_code(col.sc_status),
             "http_response.content_type": col.sc_content_type,
-            "http_response.length":       col.sc_content_len,
+            "http_response.length":       col.sc_bytes,  # headers and all; sc-content-len is what a header said
             "http_response.latency":      col.time_to_first_byte.seconds_to_millis(),
-            "traffic.bytes_out":          col.cs_bytes,  # what the client sent
-            "traffic.bytes_in":           col.sc_bytes,
+            **traffic(sent=col.cs_bytes, received=col.sc_bytes),
             "connection_info.uid":          col.connection_id,
             "connection_info.direction_id": "Inbound",
             "tls.version": col.ssl_protocol,

@@ -28,8 +28,8 @@ from ocsf_mappers import (
     http_activity,
     http_method,
     object_key,
-    sql,
     text_struct,
+    traffic,
     when,
 )
 
@@ -112,9 +112,7 @@ REQUEST: Fields = owned_by(col.serviceArn) | {
     # OCSF 1.1.0 requires a response with a code, and 0 is no code of HTTP's
     "http_response.code":    coalesce(col.responseCode, "0"),
     "http_response.latency": col.responseFromTargetDuration,
-    "traffic.bytes_out": col.bytesReceived,
-    "traffic.bytes_in":  col.bytesSent,
-    "traffic.bytes":     sql("(try_cast({0} AS BIGINT)::HUGEINT + try_cast({1} AS BIGINT))::VARCHAR", reads=[col.bytesReceived, col.bytesSent], carries=False),
+    **traffic(sent=col.bytesReceived, received=col.bytesSent),
     "tls.version": col.tlsVersion,
     "tls.cipher":  col.sslCipher.where(col.tlsVersion.is_not_null()),
     "tls.sni":     col.serverNameIndication.where(col.tlsVersion.is_not_null()),

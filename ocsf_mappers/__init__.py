@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         Values,
     )
     from ocsf_mappers.vocabulary import load_balancers
-    from ocsf_mappers.vocabulary.aws import aws_partition
+    from ocsf_mappers.vocabulary.aws import arn_account, aws_partition, principal_name
     from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
     from ocsf_mappers.vocabulary.expr import (
         Column,
@@ -105,6 +105,7 @@ __all__ = [
     "Switches",
     "Unheaded",
     "Values",
+    "arn_account",
     "aws_partition",
     "carrier",
     "coalesce",
@@ -123,6 +124,7 @@ __all__ = [
     "obj",
     "object_key",
     "outer",
+    "principal_name",
     "sql",
     "text",
     "text_struct",
@@ -142,7 +144,7 @@ if not TYPE_CHECKING:
             "CLOUDWATCH", "SEPARATOR", "Delimited", "DelimitedInJson", "Entries", "Envelope", "FieldNames",
             "JsonRecords", "Lines", "Pairs", "ParquetRows", "Pattern", "Unheaded", "Values",
         ),
-        "ocsf_mappers.vocabulary.aws": ("aws_partition",),
+        "ocsf_mappers.vocabulary.aws": ("arn_account", "aws_partition", "principal_name"),
         "ocsf_mappers.vocabulary.digests": ("Digest", "DigestName", "Digests", "HashedObject"),
         "ocsf_mappers.vocabulary.expr": (
             "Column", "Expr", "Obj", "coalesce", "col", "element", "first", "list_of", "obj", "outer", "sql", "text",

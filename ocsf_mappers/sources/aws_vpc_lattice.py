@@ -21,6 +21,7 @@ from ocsf_mappers import (
     Product,
     Source,
     Switches,
+    arn_account,
     carrier,
     coalesce,
     col,
@@ -28,6 +29,7 @@ from ocsf_mappers import (
     http_activity,
     http_method,
     object_key,
+    principal_name,
     text_struct,
     traffic,
     when,
@@ -88,8 +90,9 @@ REQUEST: Fields = owned_by(col.serviceArn) | {
     "duration":   col.duration,
     "metadata.product.feature.name": "Access Logs",
     # who, where the service asks for it
-    "actor.user.uid":  principal,
-    "actor.user.name": when(~col.resolvedUser.starts_with("arn:")).then(col.resolvedUser),
+    "actor.user.uid":         principal,
+    "actor.user.name":        when(~col.resolvedUser.starts_with("arn:")).then(col.resolvedUser).otherwise(principal_name(principal)),
+    "actor.user.account.uid": arn_account(principal),
     # whether the service's policy let it in
     "action_id":      when(refused).then("Denied").otherwise("Allowed"),
     "disposition_id": when(refused).then("Unauthorized").otherwise("Allowed"),

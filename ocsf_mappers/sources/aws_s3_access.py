@@ -18,6 +18,7 @@ from ocsf_mappers import (
     Lines,
     Mapper,
     Marks,
+    ParquetRows,
     Pattern,
     Product,
     Source,
@@ -92,7 +93,7 @@ partition = coalesce(col.bucket_arn.extract("^arn:([^:]+):"), aws_partition(regi
 MAPPER = Mapper(
     name="aws_s3_access",
     product=Product("Amazon S3", feature="Server Access Logs"),
-    readers=[DelimitedInJson(LINES), LINES],
+    readers=[ParquetRows(nulls=("-",)), DelimitedInJson(LINES), LINES],
     record=text_struct(f"envelope.owner {FIELDS} {LATER} {IN_JSON} {REQUEST_COLUMNS}"),
     table="s3_access",
     sorted_by=["actor.user.uid"],
@@ -160,6 +161,10 @@ SOURCE = Source(
         r"\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
         r"(?P<kind>)(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)-\d\d-\d\d-\d\d-[0-9A-F]{16}$",
     ),
-    marks=Marks(members=(Having(all_of=("schema_version_id", "bucket_arn")),), lines=(r"[0-9a-f]{20,} [a-z0-9.-]+ \[\d\d/[A-Z][a-z]{2}/\d{4}:.*",)),
+    marks=Marks(
+        members=(Having(all_of=("schema_version_id", "bucket_arn")),),
+        lines=(r"[0-9a-f]{20,} [a-z0-9.-]+ \[\d\d/[A-Z][a-z]{2}/\d{4}:.*",),
+        columns=frozenset("schema_version_id bucket_arn request_time key_name".split()),
+    ),
     switches=(Switches("s3.amazonaws.com", changed=("PutBucketLogging",)),),
 )

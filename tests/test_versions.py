@@ -175,6 +175,14 @@ NOTES |= {
     "observables resources[].uid_alt": f"{ADDED}; in 1.1.0 `unmapped` has it",
     "unmapped cloud.cloud_partition": "1.1.0 has no place for it",
     "unmapped Resources": "where a version has no place for something of them",
+    "vendor_attributes.severity": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "vendor_attributes.severity_id": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "unmapped FindingProviderFields.Severity.Label": "1.1.0 has no place for it",
+    "unmapped vendor_attributes.severity": "1.1.0 has no place for it",
+    "unmapped vendor_attributes.severity_id": "1.1.0 has no place for it",
+    "vulnerabilities[].exploit_last_seen_time_dt": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "vulnerabilities[].fix_coverage": f"{ADDED}; in 1.1.0 `unmapped` has it",
+    "vulnerabilities[].fix_coverage_id": f"{ADDED}; in 1.1.0 `unmapped` has it",
     "vulnerabilities[].cve.cvss[].vendor_name": f"{ADDED}; in 1.1.0 `unmapped` has it",
 }
 
@@ -296,6 +304,7 @@ CAPTIONS = {
     *("malware[].severity", "malware[].severity_id"),
     *("malware[].files[].hashes[].algorithm", "malware[].files[].hashes[].algorithm_id"),
     *("resources[].role", "resources[].role_id", "resources[].labels[]"),
+    *("vulnerabilities[].fix_coverage", "vulnerabilities[].fix_coverage_id"),
     *("evidences[].tls.ja3_hash.algorithm", "evidences[].tls.ja3_hash.algorithm_id"),
     *("evidences[].tls.ja3s_hash.algorithm", "evidences[].tls.ja3s_hash.algorithm_id"),
     # PATCH is an activity of its own from 1.8.0 on, and Other before

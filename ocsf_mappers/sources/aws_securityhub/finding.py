@@ -9,6 +9,7 @@ SEVERITY = {90: "Critical", 70: "High", 40: "Medium", 1: "Low"}
 LABELS = {word.upper(): word for word in ("Informational", "Low", "Medium", "High", "Critical")}
 
 product, checked, severity = col.ProductFields, col.Compliance, col.Severity
+provided = col.FindingProviderFields.Severity
 workflow, advice = col.Workflow.Status, col.Remediation.Recommendation
 outer_advice = outer.Remediation.Recommendation
 SERVICE = r"^arn:[^:]*:securityhub:[^:]*:[^:]*:product/aws/([^/]+)$"
@@ -44,6 +45,10 @@ COMMON: Fields = {
     "severity_id": coalesce(
         # Product has the scale of each product
         severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"), "Unknown",
+    ),
+    # as the product rates it, where a customer changed that
+    "vendor_attributes.severity_id": coalesce(
+        provided.Label.replace(LABELS), provided.Normalized.band(SEVERITY, otherwise="Informational"),
     ),
     # somebody was told: the text itself stays in `unmapped`
     "status_id":   when(workflow == "NOTIFIED").then("In Progress").otherwise(
@@ -159,7 +164,9 @@ VULNERABILITIES = col.Vulnerabilities.each({
     "is_fix_available":     when(col.FixAvailable == "PARTIAL").then("true").otherwise(
         col.FixAvailable.replace(YES="true", NO="false")
     ),
+    "fix_coverage_id":      col.FixAvailable.replace(YES="Complete", PARTIAL="Partial", NO="None"),
     "is_exploit_available": col.ExploitAvailable.replace(YES="true", NO="false"),
+    "exploit_last_seen_time": col.LastKnownExploitAt.iso8601(),
     "affected_packages": col.VulnerablePackages.each({
         "name":             first(col.Name, default="unknown"),
         "version":          first(col.Version, default="unknown"),

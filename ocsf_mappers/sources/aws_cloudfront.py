@@ -68,7 +68,8 @@ host, referer, agent = coalesce(col["cs(Host)"], col.cs_host), coalesce(col["cs(
 # as it was sent: the log encodes it, old logs twice, so that no blank is left
 DECODED = "url_decode(CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END)"
 AGENT = f"CASE WHEN contains({{0}}, '%00') THEN {{0}} ELSE coalesce(TRY({DECODED}), {{0}}) END"
-user_agent = when(agent.contains("%")).then(sql(AGENT, reads=[agent])).otherwise(agent)
+# a blank in it says that it was not encoded
+user_agent = when(agent.contains("%") & ~agent.contains(" ")).then(sql(AGENT, reads=[agent])).otherwise(agent)
 # several keep their text in `unmapped`, too; blanks behind the commas are encoded
 ONE_ADDRESS = "^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$"
 alone = when(col.x_forwarded_for.matches(ONE_ADDRESS)).then(sql("to_json([{0}])", reads=[col.x_forwarded_for]))

@@ -99,6 +99,7 @@ MAPPER = Mapper(
     sorted_by=["actor.user.uid"],
     # one request may write several lines: both sides of a copy, each key of a deletion of many
     duplicate_key=["metadata.uid"],
+    observables={"resources.uid": "Resource UID"},
     drop={"url": "its path and its query stand by themselves"},
     events=[
         EventMap("api_activity", fields={

@@ -154,7 +154,10 @@ MAPPER = Mapper(
     ),
     table=when(is_resource).then("vpc_lattice_resources").otherwise("vpc_lattice"),
     blank=("", "-", "null"),
-    observables={"http_request.url.hostname": ()},  # dst_endpoint.hostname is the same
+    observables={
+        "dst_endpoint.uid": "Resource UID",
+        "http_request.url.hostname": (),  # dst_endpoint.hostname is the same
+    },
     sorted_by=("src_endpoint.ip",),
     events=[
         EventMap("network_activity", where=is_resource, fields=CONNECTION),

@@ -60,6 +60,7 @@ NOTES = {
         f"evidences[].{name}": f"{ADDED}; in 1.1.0 `unmapped` has it"
         for name in (
             "http_request.http_method", "http_request.referrer", "http_request.version", "tls.sni", "tls.version",
+            "http_response.body_length", "http_response.code", "http_response.content_type",
             *(f"tls.{name}_hash.{part}" for name in ("ja3", "ja3s") for part in ("algorithm", "algorithm_id", "value")),
         )
     },

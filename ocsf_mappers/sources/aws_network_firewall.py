@@ -208,6 +208,10 @@ ALERT: Fields = COMMON | {
         "http_request.user_agent":   seen.http.json("http_user_agent"),
         "http_request.referrer":     seen.http.json("http_refer"),
         "http_request.version":      seen.http.json("protocol"),
+        # where the answer had come; the length is that of its body
+        "http_response.code":         seen.http.json("status"),
+        "http_response.content_type": seen.http.json("http_content_type").where(seen.http.json("status").is_not_null()),
+        "http_response.body_length":  seen.http.json("length").where(seen.http.json("status").is_not_null()),
         **tls(seen),
     }),
 }  # fmt: skip

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         Values,
     )
     from ocsf_mappers.vocabulary import load_balancers
-    from ocsf_mappers.vocabulary.aws import aws_partition
+    from ocsf_mappers.vocabulary.aws import arn_account, aws_partition, principal_name
     from ocsf_mappers.vocabulary.digests import Digest, DigestName, Digests, HashedObject
     from ocsf_mappers.vocabulary.expr import (
         Column,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         HTTP_ACTIVITIES,
         REQUEST_COLUMNS,
         REQUEST_LINE,
+        forwarded_for,
         http_activity,
         http_code,
         http_method,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from ocsf_mappers.vocabulary.protocols import PROTOCOL_NAMES, PROTOCOL_NUMBERS, connection_protocol
     from ocsf_mappers.vocabulary.record import JSON, json_struct, text_struct
     from ocsf_mappers.vocabulary.source import Delivery, Having, Marks, Source, Switches
+    from ocsf_mappers.vocabulary.traffic import traffic
 
 __all__ = [
     "CLOUDWATCH",
@@ -103,6 +105,7 @@ __all__ = [
     "Switches",
     "Unheaded",
     "Values",
+    "arn_account",
     "aws_partition",
     "carrier",
     "coalesce",
@@ -110,6 +113,7 @@ __all__ = [
     "connection_protocol",
     "element",
     "first",
+    "forwarded_for",
     "http_activity",
     "http_code",
     "http_method",
@@ -120,9 +124,11 @@ __all__ = [
     "obj",
     "object_key",
     "outer",
+    "principal_name",
     "sql",
     "text",
     "text_struct",
+    "traffic",
     "when",
 ]
 
@@ -138,20 +144,21 @@ if not TYPE_CHECKING:
             "CLOUDWATCH", "SEPARATOR", "Delimited", "DelimitedInJson", "Entries", "Envelope", "FieldNames",
             "JsonRecords", "Lines", "Pairs", "ParquetRows", "Pattern", "Unheaded", "Values",
         ),
-        "ocsf_mappers.vocabulary.aws": ("aws_partition",),
+        "ocsf_mappers.vocabulary.aws": ("arn_account", "aws_partition", "principal_name"),
         "ocsf_mappers.vocabulary.digests": ("Digest", "DigestName", "Digests", "HashedObject"),
         "ocsf_mappers.vocabulary.expr": (
             "Column", "Expr", "Obj", "coalesce", "col", "element", "first", "list_of", "obj", "outer", "sql", "text",
             "when",
         ),
         "ocsf_mappers.vocabulary.http": (
-            "HTTP_ACTIVITIES", "REQUEST_COLUMNS", "REQUEST_LINE", "http_activity", "http_code", "http_method",
-            "http_status",
+            "HTTP_ACTIVITIES", "REQUEST_COLUMNS", "REQUEST_LINE", "forwarded_for", "http_activity", "http_code",
+            "http_method", "http_status",
         ),
         "ocsf_mappers.vocabulary.mapper": ("EventMap", "Fields", "Mapper", "Product", "carrier", "object_key"),
         "ocsf_mappers.vocabulary.protocols": ("PROTOCOL_NAMES", "PROTOCOL_NUMBERS", "connection_protocol"),
         "ocsf_mappers.vocabulary.record": ("JSON", "json_struct", "text_struct"),
         "ocsf_mappers.vocabulary.source": ("Delivery", "Having", "Marks", "Source", "Switches"),
+        "ocsf_mappers.vocabulary.traffic": ("traffic",),
     }
 
     def __getattr__(name):

@@ -32,6 +32,7 @@ from ocsf_mappers import (
     load_balancers,
     object_key,
     text_struct,
+    traffic,
     when,
 )
 
@@ -188,8 +189,7 @@ MAPPER = Mapper(
             "http_request.uid":              col.trace_id,
             "http_response.code":    http_code(col.elb_status_code),
             "http_response.latency": col.target_processing_time.seconds_to_millis(),
-            "traffic.bytes_out":     col.received_bytes,  # what the client sent
-            "traffic.bytes_in":      col.sent_bytes,
+            **traffic(sent=col.received_bytes, received=col.sent_bytes),
             "connection_info.uid":          col.conn_trace_id,
             "connection_info.direction_id": "Inbound",
             "connection_info.protocol_num": 6,

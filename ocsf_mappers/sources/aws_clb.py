@@ -31,6 +31,7 @@ from ocsf_mappers import (
     object_key,
     sql,
     text_struct,
+    traffic,
 )
 
 FIELDS = """time elb client backend request_processing_time backend_processing_time response_processing_time
@@ -104,8 +105,7 @@ BOTH: Fields = {
     "connection_info.direction_id":  "Inbound",
     "connection_info.protocol_num":  6,
     "connection_info.protocol_name": "tcp",
-    "traffic.bytes_out": col.received_bytes,  # what the client sent
-    "traffic.bytes_in":  col.sent_bytes,
+    **traffic(sent=col.received_bytes, received=col.sent_bytes),
     "tls.version": col.ssl_protocol,
     "tls.cipher":  col.ssl_cipher.where(secure),
 }  # fmt: skip

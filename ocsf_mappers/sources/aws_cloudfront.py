@@ -21,6 +21,7 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
+    forwarded_for,
     http_activity,
     http_code,
     http_method,
@@ -28,6 +29,7 @@ from ocsf_mappers import (
     object_key,
     sql,
     text_struct,
+    traffic,
     when,
 )
 
@@ -63,6 +65,15 @@ moment = coalesce(
     coalesce(col["timestamp(ms)"], col.timestamp_ms).epoch_millis(),
 )
 host, referer, agent = coalesce(col["cs(Host)"], col.cs_host), coalesce(col["cs(Referer)"], col.cs_referer), coalesce(col["cs(User-Agent)"], col.cs_user_agent)
+# as it was sent: the log encodes it, old logs twice, so that no blank is left
+DECODED = "url_decode(CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END)"
+AGENT = f"CASE WHEN contains({{0}}, '%00') THEN {{0}} ELSE coalesce(TRY({DECODED}), {{0}}) END"
+# a blank in it says that it was not encoded
+user_agent = when(agent.contains("%") & ~agent.contains(" ")).then(sql(AGENT, reads=[agent])).otherwise(agent)
+# several keep their text in `unmapped`, too; blanks behind the commas are encoded
+ONE_ADDRESS = "^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$"
+alone = when(col.x_forwarded_for.matches(ONE_ADDRESS)).then(sql("to_json([{0}])", reads=[col.x_forwarded_for]))
+several = forwarded_for(sql("replace({0}, '%20', ' ')", reads=[col.x_forwarded_for], carries=False))
 failed = col.sc_status.matches("^([4-9]|0)")
 
 MAPPER = Mapper(
@@ -93,6 +104,7 @@ MAPPER = Mapper(
             "src_endpoint.ip":               col.c_ip,
             "src_endpoint.port":             col.c_port,
             "src_endpoint.location.country": col.c_country,
+            "src_endpoint.autonomous_system.number": col.asn,
             "dst_endpoint.hostname":         host,
             "dst_endpoint.zone":             col.x_edge_location,
             "dst_endpoint.svc_name":         "cloudfront.amazonaws.com",
@@ -102,16 +114,15 @@ MAPPER = Mapper(
             "http_request.url.path":         col.cs_uri_stem,
             "http_request.url.query_string": col.cs_uri_query,
             "http_request.version":          col.cs_protocol_version,
-            "http_request.user_agent":       agent,
+            "http_request.user_agent":       user_agent,
             "http_request.referrer":         referer,
             "http_request.uid":              col.x_edge_request_id,
-            "http_request.x_forwarded_for":  when(col.x_forwarded_for.matches("^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$")).then([col.x_forwarded_for]),
+            "http_request.x_forwarded_for":  alone.otherwise(several),
             "http_response.code":         http_code(col.sc_status),
             "http_response.content_type": col.sc_content_type,
-            "http_response.length":       col.sc_content_len,
+            "http_response.length":       col.sc_bytes,  # headers and all; sc-content-len is what a header said
             "http_response.latency":      col.time_to_first_byte.seconds_to_millis(),
-            "traffic.bytes_out":          col.cs_bytes,  # what the client sent
-            "traffic.bytes_in":           col.sc_bytes,
+            **traffic(sent=col.cs_bytes, received=col.sc_bytes),
             "connection_info.uid":          col.connection_id,
             "connection_info.direction_id": "Inbound",
             "tls.version": col.ssl_protocol,

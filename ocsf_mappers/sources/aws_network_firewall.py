@@ -60,13 +60,24 @@ def sni(at: Column) -> Expr:
 
 
 def hostname(at: Column) -> Expr:
-    """The destination's name, as the client says it."""
+    """The server's name, as the client says it."""
     return coalesce(sni(at), at.http.json("hostname"))
 
 
-def tls_version(at: Column) -> Expr:
-    """OCSF requires a version wherever there is TLS."""
-    return first(at.tls.json("version").replace(UNDETERMINED="Unknown"), default="Unknown")
+def tls(at: Column) -> Fields:
+    """What was said of TLS; OCSF requires a version wherever there is some."""
+    return {
+        "tls.sni":     sni(at),
+        "tls.version": first(at.tls.json("version").replace(UNDETERMINED="Unknown"), default="Unknown"),
+        **{
+            path: value
+            for name in ("ja3", "ja3s")
+            for path, value in {
+                f"tls.{name}_hash.value":        at.tls.json(name, "hash"),
+                f"tls.{name}_hash.algorithm_id": when(at.tls.json(name, "hash").is_not_null()).then("MD5"),
+            }.items()
+        },
+    }
 
 
 def queried(at: Column, member: str) -> Expr:
@@ -150,8 +161,7 @@ TRAFFIC: Fields = COMMON | {
     "traffic.bytes_out":   netflow.bytes,
     "traffic.packets":     netflow.pkts,
     "traffic.packets_out": netflow.pkts,
-    "tls.sni":     sni(event),
-    "tls.version": tls_version(event),
+    **tls(event),
 }  # fmt: skip
 
 RULE: Fields = {"uid": alert.signature_id, "name": alert.signature, "version": alert.rev, "category": alert.category}
@@ -184,7 +194,9 @@ ALERT: Fields = COMMON | {
         "src_endpoint.port":     seen.src_port,
         "dst_endpoint.ip":       seen.dest_ip,
         "dst_endpoint.port":     seen.dest_port,
-        "dst_endpoint.hostname": hostname(seen),
+        # the client says it, and the packet may be one of the server's
+        "src_endpoint.hostname": hostname(seen).where(seen.direction == "to_client"),
+        "dst_endpoint.hostname": hostname(seen).where(coalesce(seen.direction, "to_server") != "to_client"),
         "connection_info.uid":           seen.flow_id,
         "connection_info.direction_id":  "Unknown",
         **connection_protocol(seen.proto),
@@ -196,8 +208,11 @@ ALERT: Fields = COMMON | {
         "http_request.user_agent":   seen.http.json("http_user_agent"),
         "http_request.referrer":     seen.http.json("http_refer"),
         "http_request.version":      seen.http.json("protocol"),
-        "tls.sni":     sni(seen),
-        "tls.version": tls_version(seen),
+        # where the answer had come; the length is that of its body
+        "http_response.code":         seen.http.json("status"),
+        "http_response.content_type": seen.http.json("http_content_type").where(seen.http.json("status").is_not_null()),
+        "http_response.body_length":  seen.http.json("length").where(seen.http.json("status").is_not_null()),
+        **tls(seen),
     }),
 }  # fmt: skip
 

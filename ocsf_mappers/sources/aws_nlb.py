@@ -22,6 +22,7 @@ from ocsf_mappers import (
     load_balancers,
     object_key,
     text_struct,
+    traffic,
     when,
 )
 
@@ -94,8 +95,7 @@ MAPPER = Mapper(
             "connection_info.direction_id":  "Inbound",
             "connection_info.protocol_num":  6,
             "connection_info.protocol_name": "tcp",
-            "traffic.bytes_out": col.received_bytes,  # what the client sent
-            "traffic.bytes_in":  col.sent_bytes,
+            **traffic(sent=col.received_bytes, received=col.sent_bytes),
             "tls.version":       col.tls_protocol_version,
             "tls.cipher":        col.tls_cipher.where(col.tls_protocol_version.is_not_null()),
             "tls.sni":           col.domain_name.where(col.tls_protocol_version.is_not_null()),

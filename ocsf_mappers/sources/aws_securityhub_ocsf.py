@@ -48,6 +48,7 @@ def caption(number: Expr, said: Expr, captions: str) -> Expr:
     return coalesce(number.replace(numbers, otherwise=said), said)
 
 
+SEVERITIES = "Unknown, Informational, Low, Medium, High, Critical, Fatal"
 about, compliance, metadata, cloud = col.finding_info, col.compliance, col.metadata, col.cloud
 
 RESOURCE: Fields = {
@@ -72,11 +73,17 @@ COMMON: Fields = {
     # classification
     "activity_id": caption(col.activity_id, col.activity_name, "Unknown, Create, Update, Close"),
     "severity_id": coalesce(
-        caption(col.severity_id, col.severity, "Unknown, Informational, Low, Medium, High, Critical, Fatal"), "Unknown"
+        caption(col.severity_id, col.severity, SEVERITIES), "Unknown"
     ),
     "status_id":   caption(col.status_id, col.status, "Unknown, New, In Progress, Suppressed, Resolved"),
     "confidence_score": col.confidence_score,
+    "comment":     col.comment,
+    # as of findings in ASFF
     "message":     coalesce(col.message, col.comment),
+    # what the product says, where a customer changed it
+    "vendor_attributes.severity_id": caption(
+        col.vendor_attributes.severity_id, col.vendor_attributes.severity, SEVERITIES
+    ),
     # occurrence
     "time": coalesce(
         col.time_dt.iso8601(), col.time.epoch_millis(), moment(about, "modified_time"), moment(about, "created_time")
@@ -182,12 +189,16 @@ WEAKNESSES: Fields = {
             path: value.where(col.base_score.is_not_null()) for path, value in CVSS.items() if isinstance(value, Expr)
         }),
     }.items()},
+    "title":        col.title,
+    "desc":         col.desc,
     "severity":     col.severity,
     "vendor_name":  col.vendor_name,
     "references":   col.references.each_of(),
     "related_vulnerabilities": col.related_vulnerabilities.each_of(),
     "is_fix_available":     col.is_fix_available,
     "is_exploit_available": col.is_exploit_available,
+    "fix_coverage_id":        caption(col.fix_coverage_id, col.fix_coverage, "Unknown, Complete, Partial, None"),
+    "exploit_last_seen_time": coalesce(col.exploit_last_seen_time_dt.iso8601(), col.exploit_last_seen_time.epoch_millis()),
     "affected_packages": col.affected_packages.each({
         "name":             first(col.name, default="unknown"),
         "version":          first(col.version, default="unknown"),
@@ -231,7 +242,7 @@ def place(at: Column) -> Obj:
         "location.country": at.location.country,
         "autonomous_system.number": at.autonomous_system.number,
         "autonomous_system.name":   at.autonomous_system.name,
-    }, needs="ip")  # fmt: skip
+    }, needs=("ip", "hostname", "svc_name"))  # fmt: skip
 
 
 DETECTION: Fields = COMMON | {
@@ -247,6 +258,14 @@ DETECTION: Fields = COMMON | {
             "connection_info.direction_id": caption(
                 col.connection_info.direction_id, col.connection_info.direction, "Unknown, Inbound, Outbound, Lateral"
             ),
+            "actor.user": obj({
+                "name":           col.actor.user.name,
+                "uid":            col.actor.user.uid,
+                "uid_alt":        col.actor.user.uid_alt,
+                "type":           col.actor.user.type,
+                "credential_uid": col.actor.user.credential_uid,
+                "account.uid":    col.actor.user.account.uid,
+            }, needs=("name", "uid")),
             "actor.process.name": col.actor.process.name.where(col.actor.process.pid.is_not_null()),
             "actor.process.pid":  col.actor.process.pid,
             "data": element,
@@ -280,6 +299,7 @@ RECORD = pa.struct([
         *json_struct("types related_events"),
         pa.field("analytic", text_struct("uid name type type_id category")),
     ])),
+    pa.field("vendor_attributes", text_struct("severity severity_id")),
     pa.field("compliance", pa.struct([
         *text_struct("control status_id status status_code status_detail"),
         *json_struct("standards requirements"),

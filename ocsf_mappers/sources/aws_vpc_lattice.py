@@ -21,6 +21,7 @@ from ocsf_mappers import (
     Product,
     Source,
     Switches,
+    arn_account,
     carrier,
     coalesce,
     col,
@@ -28,8 +29,9 @@ from ocsf_mappers import (
     http_activity,
     http_method,
     object_key,
-    sql,
+    principal_name,
     text_struct,
+    traffic,
     when,
 )
 
@@ -88,8 +90,9 @@ REQUEST: Fields = owned_by(col.serviceArn) | {
     "duration":   col.duration,
     "metadata.product.feature.name": "Access Logs",
     # who, where the service asks for it
-    "actor.user.uid":  principal,
-    "actor.user.name": when(~col.resolvedUser.starts_with("arn:")).then(col.resolvedUser),
+    "actor.user.uid":         principal,
+    "actor.user.name":        when(~col.resolvedUser.starts_with("arn:")).then(col.resolvedUser).otherwise(principal_name(principal)),
+    "actor.user.account.uid": arn_account(principal),
     # whether the service's policy let it in
     "action_id":      when(refused).then("Denied").otherwise("Allowed"),
     "disposition_id": when(refused).then("Unauthorized").otherwise("Allowed"),
@@ -112,9 +115,7 @@ REQUEST: Fields = owned_by(col.serviceArn) | {
     # OCSF 1.1.0 requires a response with a code, and 0 is no code of HTTP's
     "http_response.code":    coalesce(col.responseCode, "0"),
     "http_response.latency": col.responseFromTargetDuration,
-    "traffic.bytes_out": col.bytesReceived,
-    "traffic.bytes_in":  col.bytesSent,
-    "traffic.bytes":     sql("(try_cast({0} AS BIGINT)::HUGEINT + try_cast({1} AS BIGINT))::VARCHAR", reads=[col.bytesReceived, col.bytesSent], carries=False),
+    **traffic(sent=col.bytesReceived, received=col.bytesSent),
     "tls.version": col.tlsVersion,
     "tls.cipher":  col.sslCipher.where(col.tlsVersion.is_not_null()),
     "tls.sni":     col.serverNameIndication.where(col.tlsVersion.is_not_null()),
@@ -153,7 +154,10 @@ MAPPER = Mapper(
     ),
     table=when(is_resource).then("vpc_lattice_resources").otherwise("vpc_lattice"),
     blank=("", "-", "null"),
-    observables={"http_request.url.hostname": ()},  # dst_endpoint.hostname is the same
+    observables={
+        "dst_endpoint.uid": "Resource UID",
+        "http_request.url.hostname": (),  # dst_endpoint.hostname is the same
+    },
     sorted_by=("src_endpoint.ip",),
     events=[
         EventMap("network_activity", where=is_resource, fields=CONNECTION),

@@ -28,6 +28,7 @@ from ocsf_mappers import (
     coalesce,
     col,
     element,
+    forwarded_for,
     http_activity,
     http_method,
     list_of,
@@ -52,13 +53,8 @@ def headers(name: str) -> Expr:
     return request.headers.each_of("value", where=col.name.lower() == name)
 
 
-# without ports; what is no address is left out here, and stays with the header
-ADDRESSES = (
-    "to_json(nullif(list_filter(list_transform(string_split(array_to_string({0}, ','), ','), "
-    r"lambda part: regexp_replace(trim(part), '^((\d+\.){{3}}\d+):\d+$', '\1')), "
-    r"lambda part: regexp_full_match(part, '(\d{{1,3}}\.){{3}}\d{{1,3}}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+')), []))"
-)
-forwarded_for = sql(ADDRESSES, reads=[headers("x-forwarded-for")], carries=False)
+# it stays with the headers
+forwarded = forwarded_for(sql("array_to_string({0}, ',')", reads=[headers("x-forwarded-for")], carries=False))
 
 has_headers = request.headers.is_not_null() & ~request.headers.is_in("[]", "{}", "null")
 host = coalesce(first_of(headers("host")), request.host)
@@ -88,10 +84,6 @@ LABELS = "to_json(json_extract_string({0}, '$[*].name'))"
 labels = (
     when(only_names).then(sql(LABELS, reads=[col.labels])).otherwise(sql(LABELS, reads=[col.labels], carries=False))
 )
-
-# JA4 begins with the transport and the highest version of TLS that the client offers: t13d1516h2_...
-tls_version = col.ja4Fingerprint.extract(r"^[tqd](\d\d)").replace({"13": "1.3", "12": "1.2", "11": "1.1", "10": "1.0"})
-versioned = col.ja4Fingerprint.matches(r"^[tqd]1[0-3]")
 
 ARN = "^arn:[^:]*:waf[^:]*:"
 region = object_key.region
@@ -176,7 +168,7 @@ MAPPER = Mapper(
             "http_request.args":            request.args,
             "http_request.user_agent":      first_of(headers("user-agent")),
             "http_request.referrer":        first_of(headers("referer")),
-            "http_request.x_forwarded_for": forwarded_for,
+            "http_request.x_forwarded_for": forwarded,
             "http_request.body_length":     col.requestBodySize,
             "http_request.http_headers":    request.headers.each({"name": col.name.as_written(), "value": col.value.as_written()}),
             # OCSF wants a path of every URL
@@ -188,10 +180,10 @@ MAPPER = Mapper(
             # OCSF 1.1.0 requires a response with a code, and 0 is no code of HTTP's
             "http_response.code": coalesce(col.responseCodeSent, "0"),
             "http_status":        col.responseCodeSent,
-            # TLS fingerprints of the client; OCSF wants a version of TLS beside JA3
-            "tls.version":               tls_version.where(col.ja3Fingerprint.is_not_null() & versioned),
-            "tls.ja3_hash.value":        col.ja3Fingerprint.where(versioned),
-            "tls.ja3_hash.algorithm_id": when(col.ja3Fingerprint.is_not_null() & versioned).then("MD5"),
+            # TLS fingerprints of the client; OCSF wants the version that was agreed on, which is not logged
+            "tls.version":               when(col.ja3Fingerprint.is_not_null()).then("Unknown"),
+            "tls.ja3_hash.value":        col.ja3Fingerprint,
+            "tls.ja3_hash.algorithm_id": when(col.ja3Fingerprint.is_not_null()).then("MD5"),
             "ja4_fingerprint_list":      list_of(col.ja4Fingerprint).each({"type_id": "JA4", "value": element}),
         }),
     ],

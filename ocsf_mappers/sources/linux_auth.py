@@ -191,6 +191,7 @@ pam = col.message.matches(r"^pam_\w+\(|^PAM \d")
 switch = col.program.is_in("sudo", "su") & ~pam
 instance = col["envelope.logStream"].extract(r"(\bi-[0-9a-f]{8,17}\b)")
 
+# pam_unix writes who is logged in, and as whom its process runs: `by ann(uid=0)` is root's process in ann's session
 COMMON: Fields = {
     "severity_id": "Informational",
     "status_id":   "Success",
@@ -211,13 +212,14 @@ COMMON: Fields = {
     "device.instance_uid": instance,
     "device.type_id":      when(instance.is_not_null()).then("Virtual").otherwise("Unknown"),
     "actor.user.name":     coalesce(col.by, col.remover),
-    "actor.user.uid":      col.by_uid,
+    "actor.user.uid":      col.by_uid.where((col.by_uid != "0") | col.by.is_null() | (col.by == "root")),
     "actor.session.uid":   own("audit_session"),
     "actor.process": obj({
         "pid":      coalesce(col.pid, own("pid"), entry("syslog_pid")),
         "name":     coalesce(own("comm"), col.program.where(~as_is | (col.program == own("comm")))),
         "cmd_line": coalesce(col.command, own("cmdline")),
-        "user.uid": own("uid"),
+        "user.uid": coalesce(own("uid"), col.by_uid),
+        "working_directory": col.pwd,
         "file": obj({"path": exe, "name": exe.extract("([^/]+)$"), "type_id": "Regular File"}, needs="name"),
     }, needs="pid"),
     # OCSF wants a user, 1.1.0 also where a group is made

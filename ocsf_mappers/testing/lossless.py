@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -177,6 +178,8 @@ def spellings(value: Any, replacements: Mapping[str, set[str]]) -> set[str]:
     variants = {text, *replacements.get(text, ())}
     if text.lower() in ("true", "false", *PROTOCOL_NUMBERS):
         variants.add(text.lower())
+    if "%" in text:
+        variants |= {unquote(text), unquote(unquote(text))}
     return variants | _other_spellings(text)
 
 

@@ -46,3 +46,15 @@ def http_status(code: Expr) -> Expr:
 def http_code(code: Expr) -> Expr:
     """A code for `http_response.code`; 0, which is none of HTTP's, where there is none: OCSF 1.1.0 wants one."""
     return when(code.matches("^[1-9]")).then(code).otherwise("0")
+
+
+_ADDRESSES = (
+    "to_json(nullif(list_filter(list_transform(string_split({0}, ','), "
+    r"lambda part: regexp_replace(trim(part), '^((\d+\.){{3}}\d+):\d+$', '\1')), "
+    r"lambda part: regexp_full_match(part, '(\d{{1,3}}\.){{3}}\d{{1,3}}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+')), []))"
+)
+
+
+def forwarded_for(header: Expr) -> Expr:
+    """The addresses in an X-Forwarded-For header, without ports; what is none is left out, so that the header stays."""
+    return sql(_ADDRESSES, reads=[header], carries=False)

@@ -57,3 +57,20 @@ def test_region_and_account_are_the_finding_s_not_the_event_s() -> None:
     mapped = map_bytes(support.engine("aws_securityhub"), document)
     clouds = [found["cloud"] for found, _ in as_events(mapped.events)]
     assert [(cloud["region"], cloud["account"]["uid"]) for cloud in clouds] == [("eu-west-1", "123456789012")] * 2
+
+
+@pytest.mark.parametrize("end", [{"svc_name": "lambda.amazonaws.com"}, {"hostname": "c2.example.com"}])
+def test_an_endpoint_of_a_finding_that_is_ocsf_may_have_a_name_alone(end: Json) -> None:
+    record = json.loads((SAMPLE_LOGS / "aws_securityhub_ocsf" / "detections.jsonl").read_text().splitlines()[0])
+    document = json.dumps(record | {"evidences": [{"src_endpoint": end, "actor": {"user": {"uid": "u-1"}}}]}).encode()
+    ((event, _),) = as_events(map_bytes(support.engine("aws_securityhub_ocsf"), document).events)
+    (evidence,) = event["evidences"]
+    assert (evidence["src_endpoint"], evidence["actor"]) == (end, {"user": {"uid": "u-1"}})
+
+
+@pytest.mark.parametrize(("told", "coverage"), [("YES", "Complete"), ("PARTIAL", "Partial"), ("NO", "None")])
+def test_how_much_of_a_vulnerability_has_a_fix_is_kept_where_ocsf_knows_it(told: str, coverage: str) -> None:
+    finding = CONTROL | {"Vulnerabilities": [{"Id": "CVE-2026-1", "FixAvailable": told}]}
+    mapped = map_bytes(support.engine("aws_securityhub", "1.5.0"), json.dumps(finding).encode())
+    ((event, _),) = as_events(mapped.events)
+    assert event["vulnerabilities"][0]["fix_coverage"] == coverage

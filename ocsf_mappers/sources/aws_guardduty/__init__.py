@@ -83,6 +83,7 @@ MAPPER = Mapper(
     table="guardduty_findings",
     duplicate_key=("metadata.uid", "cloud.account.uid"),
     known_values={"schemaVersion": ["2.0"]},
+    observables={"resources.uid": "Resource UID"},
     drop={"service.serviceName": "it is always guardduty, as metadata.product.name says"},
     events=[
         # of processes in containers and on Linux, OCSF knows more under profiles of their own

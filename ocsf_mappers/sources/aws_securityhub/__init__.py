@@ -44,6 +44,9 @@ RECORD = pa.struct([
         " Network Process ProductFields"
     ),
     pa.field("Severity", text_struct("Label Normalized Original Product")),
+    pa.field("FindingProviderFields", pa.struct([
+        pa.field("Severity", text_struct("Label Normalized Original Product")),
+    ])),
     pa.field("Workflow", text_struct("Status")),
     pa.field("Note", text_struct("Text UpdatedBy UpdatedAt")),
     pa.field("Compliance", pa.struct([

@@ -1,6 +1,18 @@
 """What a detection has seen: `evidences`. The whole of each detail stands beside its attributes in `data`."""
 
-from ocsf_mappers import Column, Expr, Fields, Obj, coalesce, col, connection_protocol, element, obj, when
+from ocsf_mappers import (
+    Column,
+    Expr,
+    Fields,
+    Obj,
+    coalesce,
+    col,
+    connection_protocol,
+    element,
+    obj,
+    when,
+)
+from ocsf_mappers.sources.aws_securityhub.guardduty import LOCAL_IP, actions
 
 action = col.Action
 call, connection = action.AwsApiCallAction, action.NetworkConnectionAction
@@ -31,10 +43,9 @@ def place(at: Column) -> Obj:
     }, needs="ip")  # fmt: skip
 
 
-def end(where: str, ip: Expr | None, port: Expr) -> Fields:
+def end(where: str, ip: Expr, port: Expr) -> Fields:
     """An endpoint of which OCSF wants more than a port."""
-    known = port.is_not_null() if ip is None else ip.is_null() & port.is_not_null()
-    return {f"{where}.port": port, f"{where}.name": when(known).then("unknown")}
+    return {f"{where}.port": port, f"{where}.name": when(ip.is_null() & port.is_not_null()).then("unknown")}
 
 
 REMOTE = col.RemoteIpDetails.IpAddressV4
@@ -60,12 +71,14 @@ EVIDENCES = [
     connection.where(connected & inbound).each(CONNECTION | {
         "src_endpoint": place(col.RemoteIpDetails),
         **end("src_endpoint", REMOTE, col.RemotePortDetails.Port),
-        **end("dst_endpoint", None, col.LocalPortDetails.Port),
+        "dst_endpoint.ip": LOCAL_IP,
+        **end("dst_endpoint", LOCAL_IP, col.LocalPortDetails.Port),
     }),
     connection.where(connected & ~inbound).each(CONNECTION | {
         "dst_endpoint": place(col.RemoteIpDetails),
         **end("dst_endpoint", REMOTE, col.RemotePortDetails.Port),
-        **end("src_endpoint", None, col.LocalPortDetails.Port),
+        "src_endpoint.ip": LOCAL_IP,
+        **end("src_endpoint", LOCAL_IP, col.LocalPortDetails.Port),
     }),
     action.DnsRequestAction.each({
         "query.hostname": col.Domain,
@@ -122,4 +135,5 @@ EVIDENCES = [
     *(seen.each({"data": element}) for seen in (
         col.Threats, col.ThreatIntelIndicators, col.NetworkPath, col.Detection.json("Sequence"),
     )),
+    *actions(call=call, connected=connected, query=action.DnsRequestAction),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ SEVERITY = {90: "Critical", 70: "High", 40: "Medium", 1: "Low"}
 LABELS = {word.upper(): word for word in ("Informational", "Low", "Medium", "High", "Critical")}
 
 product, checked, severity = col.ProductFields, col.Compliance, col.Severity
+provided = col.FindingProviderFields.Severity
 workflow, advice = col.Workflow.Status, col.Remediation.Recommendation
 outer_advice = outer.Remediation.Recommendation
 SERVICE = r"^arn:[^:]*:securityhub:[^:]*:[^:]*:product/aws/([^/]+)$"
@@ -45,11 +46,17 @@ COMMON: Fields = {
         # Product has the scale of each product
         severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"), "Unknown",
     ),
+    # as the product rates it, where a customer changed that
+    "vendor_attributes.severity_id": coalesce(
+        provided.Label.replace(LABELS), provided.Normalized.band(SEVERITY, otherwise="Informational"),
+    ),
     # somebody was told: the text itself stays in `unmapped`
     "status_id":   when(workflow == "NOTIFIED").then("In Progress").otherwise(
         workflow.replace(NEW="New", SUPPRESSED="Suppressed", RESOLVED="Resolved")
     ),
     "confidence_score": col.Confidence,
+    # the note is a comment; Security Lake has it as the message
+    "comment":     col.Note.Text,
     "message":     col.Note.Text,
     # occurrence
     "time": coalesce(col.UpdatedAt.iso8601(), col.LastObservedAt.iso8601(), col.CreatedAt.iso8601()),
@@ -64,7 +71,8 @@ COMMON: Fields = {
         col.CompanyName, product.json("aws/securityhub/CompanyName"),
         col.ProductArn.extract(":product/([^/]+)/").replace(aws="AWS"), "AWS",
     ),
-    "metadata.product.feature.uid": col.GeneratorId,
+    "metadata.product.feature.uid":  col.GeneratorId,
+    "metadata.product.feature.name": product.json("aws/guardduty/service/featureName"),
     # context
     "cloud.provider":    "AWS",
     "cloud.region":      coalesce(col.Region, col.ProductArn.extract("^arn:[^:]*:[^:]*:([^:]+):"), object_key.region),
@@ -156,7 +164,9 @@ VULNERABILITIES = col.Vulnerabilities.each({
     "is_fix_available":     when(col.FixAvailable == "PARTIAL").then("true").otherwise(
         col.FixAvailable.replace(YES="true", NO="false")
     ),
+    "fix_coverage_id":      col.FixAvailable.replace(YES="Complete", PARTIAL="Partial", NO="None"),
     "is_exploit_available": col.ExploitAvailable.replace(YES="true", NO="false"),
+    "exploit_last_seen_time": col.LastKnownExploitAt.iso8601(),
     "affected_packages": col.VulnerablePackages.each({
         "name":             first(col.Name, default="unknown"),
         "version":          first(col.Version, default="unknown"),

@@ -27,7 +27,7 @@ def no_table(name: str, names: Iterable[str]) -> str:
 
 
 def tables_meant(name: str) -> list[str]:
-    """Tables of the sources whose name, product, classes or tables are called so, or about so; none where none are, or many.
+    """Tables of the sources whose name, product, classes or tables are called about so; none where none are, or many.
 
     Args:
         name: What was asked for.

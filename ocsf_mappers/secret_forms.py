@@ -64,7 +64,7 @@ _ASSIGNED = (
 _LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
 """Pattern of what no name of a credential in a pair is without, and few others are not."""
 _PAIRED = (
-    rf'"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"(?!(?:{OTHER_NAME})\\*")'
+    rf'"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"(?!(?:{OTHER_NAME})\\*")'
     rf'(?:{CREDENTIAL_NAME}|(?i:api[ _-]?key|x-amz-security-token))\\*"'
 )
 _ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
@@ -124,12 +124,15 @@ def _is_basic(text: str) -> bool:
 
 
 _NO_SECRETS = frozenset(
-    ("null", "none", "nil", "true", "false", "yes", "no", "enabled", "disabled", "required", "optional", "undefined")
-)
+    (
+        "null", "none", "nil", "undefined", "true", "false", "yes", "no", "enabled", "disabled", "required", "optional",
+        "seconds", "minutes", "hours", "days",
+    )
+)  # fmt: skip
 
 
 def is_value(text: str) -> bool:
-    """Whether it may be a secret: no word that says whether there is one, and no name by which AWS knows one."""
+    """Whether it may be a secret: no word that says whether there is one or how long it holds, and no name of AWS's."""
     return text.lower() not in _NO_SECRETS and not text.startswith("arn:")
 
 
@@ -212,14 +215,14 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     # Variables and headers as JSON has them in lists, in either order. Of CodeBuild a value may be a parameter's name.
     "named_value": (
         Form(
-            rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_LAST_WORD}\\*"\s*,\s*{_BETWEEN}"""
-            rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
+            rf""""(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*"\s*,\s*{_BETWEEN}"""
+            rf"""\\*"(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""",
             rf"""[^"\\]+{_ESCAPES}(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
             "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED,
         ),
         Form(
-            r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
-            rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_LAST_WORD}\\*\"""",
+            r""""(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
+            rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*\"""",
             "", is_value, named=r"""\\*"\s*[^\s:]""", name=_PAIRED,
         ),
     ),

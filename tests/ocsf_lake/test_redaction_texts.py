@@ -172,6 +172,7 @@ KNOWN_TO_STAY = [
     "PWD=C:\\Users",
     '{"environmentVariables":[{"name":"DB_PASSWORD","value":"/prod/db/password","type":"PARAMETER_STORE"}]}',
     '{"environmentVariables":[{"name":"DB_PASSWORD","type":"SECRETS_MANAGER","value":"/prod/db/password"}]}',
+    '{"tokenValidityUnits":{"accessToken":"hours","idToken":"minutes","refreshToken":"days"}}',
     '{"Reset my password/now":"x","aws:TokenIssueTime":"x","db/passwords.txt":"x"}',
     '{"name":"DB_PASSWORD","valueFrom":{"secretKeyRef":{"name":"db-password","key":"password"}}}',
     '{"resources":["secrets"],"resourceNames":["db-password"],"tags":[{"key":"Name","value":"password"}]}',
@@ -428,6 +429,7 @@ def _with_name(name: str) -> list[str]:
         json.dumps({"env": [{"value": "hunter22", "type": "PLAINTEXT", "name": name}]}),
         json.dumps({"inner": json.dumps({"parameterKey": name, "parameterValue": "hunter22"})}),
         json.dumps(listed),
+        json.dumps({"optionName": name, "value": "hunter22", "namespace": "aws:rds:dbinstance"}),
         *([] if " " in name else [f"run {name}=hunter22 x", f"GET /k?{name}=hunter22&x=1"]),
     ]
 

@@ -21,33 +21,58 @@ HIDDEN = re.compile(
 """Beginnings of what stands where AWS, or we, have hidden a value already."""
 
 _BLANK = "(?: |%20|\\+)"
-_PREFIXED = (
-    "password|passwd|passphrase|client[_-]?secret|secret[_-]?key|secret_?access_?key|private[_-]?key|api[_-]key"
-    "|session[_-]?token|access[_-]?token|refresh[_-]?token|auth[_-]?token|api[_-]?token|security[_-]?token"
-)
-_NAMES = f"[A-Za-z0-9_.-]*(?:{_PREFIXED})|id_token|x-amz-signature|signature|secret|apikey"
-_ENDINGS = (
-    r"(?i:password|passwd|passphrase|client[ _-]?secret|secret[ _-]?key|secret[ _]?access[ _]?key|private[ _-]?key"
-    r"|api[ _-]?key|(?:session|access|refresh|auth|api|security)[ _-]?token)",
-    "_(?:TOKEN|SECRET|PWD|PASS)", "[A-Za-z0-9]Password",
-)  # fmt: skip
+_HOLDERS = "session|access|refresh|auth|api|security|bearer|jwt|github|gitlab|slack|npm|vault|deploy|bot"
+_ACCOUNTS = "db|database|sql|postgres|redis|ldap|smtp|user|root|admin"
+
+
+def _words(sign: str) -> str:
+    """A pattern for what a name ends in that is a credential's, whatever stands before it, in any case.
+
+    Args:
+        sign: Pattern of what may stand between two words.
+    """
+    return (
+        f"passw(?:or)?d|passphrase|client{sign}?secret|secret{sign}?key|secret{sign}?access{sign}?key"
+        f"|(?:{_HOLDERS}){sign}?token|(?:{_ACCOUNTS}){sign}?(?:pwd|pass)"
+    )
+
+
 CREDENTIAL_NAME = (
-    rf'[^"]*(?:[^A-Za-z0-9"]{_ENDINGS[0]}|{_ENDINGS[2]})|(?:[^"]*[^A-Za-z0-9_"])?[A-Z][A-Z0-9_]*{_ENDINGS[1]}'
+    rf'[^"]*(?:(?i:{_words("[ _-]")}|private[ _-]?key|[ _/-](?:token|secret))|[^"](?i:api[ _-]?key))'
+    r'|(?:[^"]*[^A-Za-z0-9_"])?[A-Z][A-Z0-9_]*_(?:PWD|PASS)'
 )
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
-`GITHUB_TOKEN`, `bindPassword`, `prod/db/password`; not `nextToken`, `secretId`."""
-CREDENTIAL_END = (
-    "(?:(?i:passw(?:or)?d|passphrase|client[ _-]?secret|secret[ _-]?key|secret[ _]?access[ _]?key"
-    "|(?:private|api)[ _-]?key|(?:session|access|refresh|auth|api|security)[ _-]?token)|_(?:TOKEN|SECRET|PWD|PASS))"
+`ci/github_token`, `dbpasswd`, `bindPassword`, `/prod/db/password`; not `nextToken`, `secretId`."""
+OTHER_NAME = (
+    r'(?:[^"]*[^A-Za-z0-9"])?(?:(?i:next|prev|previous|page|pagination|continuation|start|starting|resume|cursor|marker'
+    r"|scroll|sequence|checkpoint|sync|client|request|idempotency|creation|update|change|lock|version)[ _/-][Tt]oken"
+    r"|(?i:pull|existing|manager|secretsmanager|kubernetes|tls)[ _/-][Ss]ecret)"
+    r'|[^"]*(?:removePrivateKey|syncSessionToken)'
 )
-"""Pattern of the ends of such names. It finds more than them, and all that look for a name share it."""
-_PAIRED = f"(?:{CREDENTIAL_NAME}|(?i:password|passwd|passphrase|api[ _-]?key|x-amz-security-token))"
+"""Pattern of those of them that are no credentials': of tokens that say where a list goes on, that a request is the
+same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
+CREDENTIAL_END = (
+    "(?i:passw(?:or)?d|passphrase|(?:secret|private|api)[ _-]?key|secret[ _]?access[ _]?key|secret|pwd|pass"
+    "|(?:[ _/bdhikmnrsy-]|[ow]t|ault)token)"
+)
+"""Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
+cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
+_ASSIGNED = (
+    rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))"
+    "|id_token|x-amz-signature|signature|secret"
+)
+_LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
+"""Pattern of what no name of a credential in a pair is without, and few others are not."""
+_PAIRED = (
+    rf'"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"(?!(?:{OTHER_NAME})\\*")'
+    rf'(?:{CREDENTIAL_NAME}|(?i:api[ _-]?key|x-amz-security-token))\\*"'
+)
 _ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
 """How a text of JSON goes on behind its first letters, however deep in others: no quote that a comma, a colon or a
 bracket follows. Backslashes in a row are taken at once."""
 _BETWEEN = (
     r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*\""""
-    rf"""|(?i:description)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""
+    rf"""|(?i:description|keyId|tier|dataType|allowedPattern)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""
     r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+))\s*,\s*){0,3}"""
 )
 """What may stand between a name and its value, in either order: not a type that makes the value a parameter's name."""
@@ -64,6 +89,7 @@ class Form:
         hint: A pattern that finds no less, and costs less; without `^` and `$`, as texts are searched in a row.
         check: Whether what was found is one; None where the pattern is enough.
         named: What follows `CREDENTIAL_END` in those that `hint` does not find.
+        name: Pattern of Python that finds the name of a secret in what stands before it or behind.
     """
 
     before: str
@@ -72,11 +98,17 @@ class Form:
     hint: str
     check: Callable[[str], bool] | None = None
     named: str = ""
+    name: str = ""
 
     @property
     def pattern(self) -> str:
         """All of it, in three groups."""
         return f"({self.before})({self.secret})({self.after})"
+
+    def holds(self, before: str, secret: str, after: str) -> bool:
+        """Whether what the three groups found is a secret."""
+        is_named = re.search(self.name, before) or re.search(self.name, after)
+        return is_named is not None and (self.check is None or self.check(secret))
 
 
 def _has_digit(text: str) -> bool:
@@ -91,11 +123,16 @@ def _is_basic(text: str) -> bool:
         return False
 
 
-_NO_SECRETS = frozenset(("null", "none", "nil", "true", "false", "required", "optional", "undefined"))
+_NO_SECRETS = frozenset(
+    (
+        "null", "none", "nil", "undefined", "true", "false", "yes", "no", "enabled", "disabled", "required", "optional",
+        "seconds", "minutes", "hours", "days",
+    )
+)  # fmt: skip
 
 
 def is_value(text: str) -> bool:
-    """Whether it may be a secret: no word that says whether there is one, and no name by which AWS knows one."""
+    """Whether it may be a secret: no word that says whether there is one or how long it holds, and no name of AWS's."""
     return text.lower() not in _NO_SECRETS and not text.startswith("arn:")
 
 
@@ -149,8 +186,9 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     ),
     "assignment": (
         Form(
-            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_NAMES})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
-            "(?i:id_token|signature|secret|apikey)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
+            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_ASSIGNED})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
+            "(?i:id_token|signature|secret)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
+            name=rf"^(?:[^A-Za-z0-9_./-]|%26|%3[Ff])?(?!(?:{OTHER_NAME})(?: ?=|%3[Dd]))[A-Za-z0-9_./-]",
         ),
         Form(
             "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
@@ -177,15 +215,15 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     # Variables and headers as JSON has them in lists, in either order. Of CodeBuild a value may be a parameter's name.
     "named_value": (
         Form(
-            rf""""(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*"\s*,\s*{_BETWEEN}"""
-            rf"""\\*"(?i:value|parameterValue)\\*"\s*:\s*\\*\"""",
+            rf""""(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*"\s*,\s*{_BETWEEN}"""
+            rf"""\\*"(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""",
             rf"""[^"\\]+{_ESCAPES}(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
-            "", "", _is_paired, named=r"""\\*"\s*,""",
+            "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED,
         ),
         Form(
-            r""""(?i:value|parameterValue)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
-            rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:name|key|parameterKey)\\*"\s*:\s*\\*"{_PAIRED}\\*\"""",
-            "", is_value, named=r"""\\*"\s*[^\s:]""",
+            r""""(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
+            rf"""\\*"\s*,\s*{_BETWEEN}\\*"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*\"""",
+            "", is_value, named=r"""\\*"\s*[^\s:]""", name=_PAIRED,
         ),
     ),
     "aws_session_token": (
@@ -210,7 +248,7 @@ def hidden(text: str, shown: Callable[[str], str]) -> str:
 
         def changed(found: re.Match[str], name: str = name, form: Form = form) -> str:
             secret = found[2]
-            if HIDDEN.match(secret) or (form.check is not None and not form.check(secret)):
+            if HIDDEN.match(secret) or not form.holds(*found.groups()):
                 return found[0]
             return f"{found[1]}{shown(name)}{found[3]}"
 

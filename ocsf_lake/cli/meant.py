@@ -10,8 +10,6 @@ _MOST = 3
 """A name that more sources have, such as `time`, says nothing of which is meant."""
 _SHORTEST = 2
 """No longer names, such as `id`, are members of anything."""
-_MOST_TABLES = 8
-"""A name that more tables are called by, such as `aws`, says nothing either."""
 
 
 def with_hints(lines: list[str]) -> list[str]:
@@ -24,7 +22,7 @@ def with_hints(lines: list[str]) -> list[str]:
         from ocsf_lake.query import guesses
 
         tables = guesses.tables_meant(missing[1])
-        return [lines[0], f"there is {', '.join(tables)}"] if 0 < len(tables) <= _MOST_TABLES else lines
+        return [lines[0], f"there is {', '.join(tables)}"] if tables else lines
     if missing := _NO_COLUMN.search(lines[0]):
         return [lines[0], *_members(missing[1]), *lines[1:]]
     return lines

@@ -260,13 +260,13 @@ def lint(
     duckdb: Annotated[bool, typer.Option("--duckdb", help="It is in DuckDB's dialect, not in Athena's.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is wrong with a query before it is run: values that no row has, conditions that read every file.
+    """Say what is wrong with a query before it is run: tables that are not there, values that no row has, full reads.
 
     The corrected query goes to stdout. Exit 1 when something is wrong.
     """
     from ocsf_lake.query import lint as lake_lint
 
-    report = lake_lint.lint(sql, "duckdb" if duckdb else "trino")
+    report = lake_lint.lint(sql, "duckdb" if duckdb else "trino", every_table=True)
     if as_json:
         output.print_json(asdict(report))
     else:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ocsf_lake.config import Settings
-    from ocsf_lake.detections.check import Checked, Names
+    from ocsf_lake.detections.check import Checked, Names, Problem
     from ocsf_lake.detections.rules import Rule
 
 LIST_EXAMPLE = "ocsf-lake rules list --rules pack"
 CHECK_EXAMPLE = "ocsf-lake rules check sample_logs/rules --lake demo_lake"
 EXPLAIN_EXAMPLE = "ocsf-lake rules explain root_used --rules pack"
+
+MOST_ROWS = 3
+"""A warning that more rules have is shown once, with so many of them."""
 
 app = typer.Typer(
     help="The Sigma rules there are: what they look at, and whether they can match.",
@@ -158,8 +161,7 @@ def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
             for one in checked
         ])  # fmt: skip
     else:
-        rows = [(one.name, p.severity, p.reason) for one in checked for p in one.problems]
-        output.print_table(("rule", "severity", "problem"), rows)
+        output.print_table(("rule", "severity", "problem"), _rows(checked))
     count = {status: sum(one.status == status for one in checked) for status in ("error", "warning", "ok")}
     queries = sum(one.rule.path.suffix.lower() == ".sql" for one in checked)
     looked_at = [terminal.plural(queries, "query", "queries")] if queries else []
@@ -170,6 +172,20 @@ def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
         f"{', '.join(looked_at)}: "
         f"{count['error']} can never match, {count['warning']} with warnings, {count['ok']} without"
     )
+
+
+def _rows(checked: Sequence[Checked]) -> list[tuple[str, str, str]]:
+    """What is wrong with each; a warning that many have, as in a lake without events of late, once for all of them."""
+    names: dict[Problem, list[str]] = {}
+    for one in checked:
+        for problem in one.problems:
+            names.setdefault(problem, []).append(one.name)
+    shared = {problem: of for problem, of in names.items() if len(of) > MOST_ROWS and problem.severity == "warning"}
+    rows = [(one.name, p.severity, p.reason) for one in checked for p in one.problems if p not in shared]
+    for problem, of in shared.items():
+        examples = ", ".join(list(dict.fromkeys(of))[:MOST_ROWS])
+        rows.append((f"{len(of)} of them", problem.severity, f"{problem.reason}; such as {examples}"))
+    return rows
 
 
 def _explained(rule: Rule) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from ocsf_lake.detections import check, saved_values
 from ocsf_lake.detections.check import ERROR, WARNING, Checked, Names
 from ocsf_lake.detections.rules import MOST_BYTES, Rule
 from ocsf_lake.lake import exists, opened
-from ocsf_lake.query import query, shown
+from ocsf_lake.query import guesses, lint, query, shown
 from ocsf_mappers import registry
-from ocsf_mappers.errors import ConfigError, OcsfMappersError, nearest
+from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SUFFIX = ".sql"
 DIALECTS = {"duckdb": "DuckDB", "trino": "Athena"}
@@ -156,18 +156,10 @@ def _assess(
                 checked.say(WARNING, f"a part can never hold: {said}")
         for said in judged.notices:
             checked.say(WARNING, said)
-    parts = {part for table in _tables(tree) if (part := shown.part_of(table.name)) is not None}
+    parts = {part for table in lint.tables(tree) if (part := shown.part_of(table.name)) is not None}
     if last_days is not None:
         for part in sorted(parts & set(registry.tables())):
             check.assess_tables(checked, [part], last_days)
-
-
-def _tables(tree: exp.Expr) -> Iterator[exp.Table]:
-    """The tables that a query names, without its own."""
-    own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
-    for table in tree.find_all(exp.Table):
-        if isinstance(table.this, exp.Identifier) and (table.db or table.name.lower() not in own):
-            yield table
 
 
 def _unbound(
@@ -175,10 +167,10 @@ def _unbound(
 ) -> tuple[str, str] | None:
     """What of a query's names is not there; None where all are."""
     tree = tree.copy() if dialect == "duckdb" else tree.transform(_any_match)
-    own_names = {"coverage", *(name.lower() for name in own_tables)}
+    own_names = {lint.COVERAGE, *(name.lower() for name in own_tables)}
     for parameter in list(tree.find_all(exp.Parameter, exp.Placeholder)):
         parameter.replace(exp.Null())
-    for table in list(_tables(tree)):
+    for table in list(lint.tables(tree)):
         part = shown.part_of(table.name)
         if part in registry.tables() and part != table.name.lower() and _is_of_security_lake(table.name):
             alias = table.alias or table.name
@@ -186,8 +178,8 @@ def _unbound(
             table.replace(renamed)
         elif part is None and table.name.lower() not in own_names:
             names = [name for words in shown.parts().values() for name in words]
-            return ERROR, f"there is no table {table.name!r}{nearest(table.name.lower(), names)}; --with names own ones"
-    if any(table.name.lower() == "coverage" for table in _tables(tree)):
+            return ERROR, f"{guesses.no_table(table.name, names)}; --with names own ones"
+    if any(table.name.lower() == lint.COVERAGE for table in lint.tables(tree)):
         return None  # it is made when it is read
     try:
         sql = tree.sql(dialect="duckdb")

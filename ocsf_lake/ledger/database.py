@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from ocsf_lake.ledger import compiled, sqlite_reading
@@ -480,7 +479,13 @@ def has(connection: sa.Connection, table: sa.Table) -> bool:
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that takes a clause for rows that are there already."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # loaded by now; whoever has SQLite need not load it
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 def upsert(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> None:
@@ -541,7 +546,7 @@ def select_in(
     """The rows of a query whose column, of text, is among many values."""
     if connection.dialect.name == "postgresql":
         # One array: a list of 500 parameters is planned anew each time, and scans the table after a large load.
-        array = sa.literal(list(values), postgresql.ARRAY(sa.Text))
+        array = sa.literal(list(values), sa.ARRAY(sa.Text))
         yield from connection.execute(query.where(column == sa.any_(array)))
         return
     for start in range(0, len(values), _IN):

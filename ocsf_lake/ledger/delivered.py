@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, LISTINGS, NAMES, NOT_DONE, OBJECT_ROWS, OBJECTS
@@ -91,7 +90,7 @@ def _of(connection: sa.Connection, query: sa.Select[tuple[object, ...]], numbers
     """The rows of a query on stored objects with some beginnings."""
     every = sorted(numbers)
     if connection.dialect.name == "postgresql":
-        array = sa.literal(every, postgresql.ARRAY(sa.Integer))
+        array = sa.literal(every, sa.ARRAY(sa.Integer))
         if every:
             yield from connection.execute(query.where(OBJECT_ROWS.c.beginning == sa.any_(array)))
         return

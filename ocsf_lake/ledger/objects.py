@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from ocsf_lake.ledger.database import lock, upsert
 from ocsf_lake.ledger.tables import NAMES, OBJECT_HASHES, OBJECT_ROWS, OBJECTS, SHOWN
@@ -113,7 +112,7 @@ def _joined(
     if connection.dialect.name == "postgresql":
         numbers, rests = zip(*numbered, strict=True)
         arrays = (
-            sa.literal(list(numbers), postgresql.ARRAY(sa.Integer)), sa.literal(list(rests), postgresql.ARRAY(sa.Text))
+            sa.literal(list(numbers), sa.ARRAY(sa.Integer)), sa.literal(list(rests), sa.ARRAY(sa.Text))
         )  # fmt: skip
         pairs = sa.func.unnest(*arrays).table_valued("beginning", "rest", name="wanted").render_derived()
         return query.where(OBJECTS.c.beginning == pairs.c.beginning, OBJECTS.c.rest == pairs.c.rest)
@@ -207,7 +206,7 @@ _NAMED = sa.select(NAMES.c.name, NAMES.c.id)
 _NUMBERS = {
     "sqlite": _NAMED.where(NAMES.c.name.in_(sa.bindparam("names", expanding=True))),
     # One array: see `database.select_in`.
-    "postgresql": _NAMED.where(NAMES.c.name == sa.any_(sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)))),
+    "postgresql": _NAMED.where(NAMES.c.name == sa.any_(sa.bindparam("names", type_=sa.ARRAY(sa.Text)))),
 }
 """The query by dialect. It is asked several times for each batch, and takes longer to put together than to run."""
 

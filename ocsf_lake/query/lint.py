@@ -30,6 +30,12 @@ OTHER_DAYS = "other-days"
 OTHER_TIMES = "other-times"
 """Rule of `time` held against another unit than its milliseconds: a query may return the wrong rows, or fail."""
 
+NO_SUCH_TABLE = "no-such-table"
+"""Rule of tables that no lake has."""
+
+COVERAGE = "coverage"
+"""Name of the table that is made when a query reads it."""
+
 RAW_WORDS: Mapping[str, Mapping[str, str]] = {
     "action": {"ACCEPT": "Allowed", "REJECT": "Denied", "BLOCK": "Denied", "ALLOW": "Allowed"},
     "disposition": {"ACCEPT": "Allowed", "REJECT": "Blocked", "BLOCK": "Blocked"},
@@ -101,12 +107,13 @@ def concerns(sql: str) -> bool:
     return _CONCERNED.search(sql) is not None
 
 
-def lint(sql: str, dialect: str = "trino") -> Report:
+def lint(sql: str, dialect: str = "trino", *, every_table: bool = False) -> Report:
     """Looks at one query.
 
     Args:
         sql: One statement.
         dialect: sqlglot's name of the dialect: `trino` for Athena, `duckdb` for `ocsf-lake query`.
+        every_table: Whether each table has to be one that a lake has; else others may be meant.
 
     Raises:
         ConfigError: It is no SQL of that dialect.
@@ -125,7 +132,28 @@ def lint(sql: str, dialect: str = "trino") -> Report:
     for bounded in list(tree.find_all(*_RANGES)):
         findings += _days(bounded, dialect)
         findings += _times(bounded, dialect)
-    return Report(findings, tree.sql(dialect=dialect) if findings else sql)
+    corrected = tree.sql(dialect=dialect) if findings else sql
+    return Report([*(_unknown(tree) if every_table else ()), *findings], corrected)
+
+
+def tables(tree: exp.Expr) -> Iterator[exp.Table]:
+    """The tables that a query names, without those that it makes itself, functions and files."""
+    own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    for table in tree.find_all(exp.Table):
+        if isinstance(table.this, exp.Identifier) and (table.db or table.name.lower() not in own):
+            yield table
+
+
+def _unknown(tree: exp.Expr) -> Iterator[Hint]:
+    """Of tables that no lake has; those of another database, and files, are not the lake's."""
+    asked = (table.name for table in tables(tree) if not table.db and re.fullmatch(r"\w+", table.name))
+    if unknown := [name for name in dict.fromkeys(asked) if security_lake.table_of(name) is None]:
+        from ocsf_lake.query import guesses, shown  # which loads the ledger: only where a name is unknown
+
+        names = [name for words in shown.parts().values() for name in words]
+        for name in unknown:
+            if shown.part_of(name) is None and name.lower() != COVERAGE:
+                yield Hint(NO_SUCH_TABLE, guesses.no_table(name, names))
 
 
 def _own_tables(select: exp.Select) -> Iterator[exp.Table]:

@@ -55,6 +55,7 @@ class Key:
         replace: What takes the place of a value.
         drop: Whether the entry goes.
         inside: Pattern of names, and the members that are hidden in the JSON texts under these.
+        left: Pattern of those of the names whose values stay; empty for none.
     """
 
     rule: str
@@ -62,6 +63,12 @@ class Key:
     replace: Replace
     drop: bool = False
     inside: Sequence[tuple[str, NamedMembers]] = ()
+    left: str = ""
+
+    def of(self, names: pa.Array) -> Flags:
+        """Which entries of these names are hidden."""
+        found = _matching(names, self.pattern)
+        return found & ~_matching(names, self.left) if self.left and found.any() else found
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,7 @@ class _Walk:
         keys, items = array.keys, array.items
         after = items
         for key in self.rules.keys:
-            if not key.drop and (flags := _matching(keys, key.pattern)).any():
+            if not key.drop and (flags := key.of(keys)).any():
                 after = self._at(after, flags, partial(self._replaced, rule=key))
             for pattern, members in key.inside:
                 if (flags := _matching(keys, pattern)).any():
@@ -258,7 +265,7 @@ class _Walk:
     def _without_keys(self, array: pa.Array) -> pa.Array:
         """The map without the entries that go."""
         for key in self.rules.keys:
-            if key.drop and (flags := _matching(array.keys, key.pattern)).any():
+            if key.drop and (flags := key.of(array.keys)).any():
                 self.counts[key.rule] += int(flags.sum())
                 array = _without(array, pa.array(flags))
         return array

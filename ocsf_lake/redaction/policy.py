@@ -28,7 +28,7 @@ from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts
 from ocsf_mappers import Mapped, Mapper, registry
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.secret_forms import CREDENTIAL_NAME, SECRETS, is_value
+from ocsf_mappers.secret_forms import CREDENTIAL_NAME, OTHER_NAME, SECRETS, is_value
 
 FORMAT = 1
 ID_DIGITS = 16
@@ -82,7 +82,7 @@ class Policy:
     @cached_property
     def text(self) -> str:
         """All that decides what it hides, as JSON; of the key, its id."""
-        patterns = repr([sorted(_patterns()), rules.members_pattern()])
+        patterns = repr([sorted(_patterns()), rules.members_pattern(), OTHER_NAME])
         of_program = hashlib.sha256(patterns.encode()).hexdigest()[:ID_DIGITS]
         hashing = any(rule.action == "hash" for rule in self.rules)
         document = {
@@ -177,10 +177,10 @@ class Policy:
         if not self.default:
             return []
         paths = tuple(((name.casefold(), True),) for name in rules.MEMBERS)
-        also = re.compile(f'(?s:.*")?(?:{CREDENTIAL_NAME})')
+        also = re.compile(f'(?!(?s:.*")?(?:{OTHER_NAME})\\Z)(?s:.*")?(?:{CREDENTIAL_NAME})')
         found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
         others = rules.other_members_pattern()
-        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), plain=True, others=others)]
+        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), True, others, OTHER_NAME)]
 
 
 def of(settings: Wishes) -> Policy | None:
@@ -225,7 +225,7 @@ def of_text(text: str, settings: Wishes) -> Policy:
 def _patterns() -> Iterator[tuple[str, str]]:
     for name, forms in DETECTORS.items():
         for form in forms:
-            yield name, form.pattern
+            yield name, form.pattern + form.name
 
 
 def _likely_first(names: Sequence[str]) -> list[str]:
@@ -317,8 +317,8 @@ class Redactor:
                 at.append((path, policy.detection(rule) if not steps else policy.named(rule, steps)))
             keys += [self._key(rule, path, steps) for path, steps in of_rule.keys]
         if policy.default:
-            pattern = rf'(?:^|[."]){rules.members_pattern()}(?:\.[0-9]+)?$'
-            keys.append(Key(CREDENTIALS, pattern, _credential))
+            named, left = (rf'(?:^|[."])(?:{one})(?:\.[0-9]+)?$' for one in (rules.members_pattern(), OTHER_NAME))
+            keys.append(Key(CREDENTIALS, named, _credential, left=left))
         texts = Texts([*detections, *policy.default_detections], [*everywhere, *policy.default_members])
         return Columns(texts, at, hidden, keys, self.kept)
 

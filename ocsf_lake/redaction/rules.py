@@ -64,28 +64,19 @@ class Rule(BaseModel):
 
 
 MEMBERS = (
-    "secretAccessKey", "secret_access_key", "aws_secret_access_key", "rawSecretAccessKey", "secretKey", "secret_key",
-    "secret access key", "session token", "access token", "private key", "client secret",
-    "sessionToken", "session_token", "aws_session_token", "securityToken", "x-amz-security-token", "x-amz-signature",
-    "password", "passwords", "passwd", "passphrase", "passwordData", "masterUserPassword", "masterPassword",
-    "newPassword", "oldPassword", "currentPassword", "previousPassword", "proposedPassword", "temporaryPassword",
-    "tempPassword", "userPassword", "adminPassword", "rootPassword", "dbPassword", "bindPassword", "authPassword",
-    "keyPassphrase", "privateKeyPassphrase",
-    "clientSecret", "client_secret", "clientSecretValue", "sharedSecret", "appSecret", "apiKeySecret", "apiSecretKey",
-    "serviceCredentialSecret", "webhookSecret", "secretString", "secretBinary", "apiKeyValue", "api_key",
-    "privateKey", "private_key", "privateKeyPlaintext", "keyMaterial", "preSharedKey", "hostKeyBody",
-    "serviceAccountPrivateKey", "domainSigningPrivateKey", "appServerPrivateKey", "sseCustomerKey",
-    "accessToken", "access_token", "sourceAccessToken", "destinationAccessToken", "personalAccessToken",
-    "workloadAccessToken", "refreshToken", "refresh_token", "idToken", "id_token", "authToken", "auth_token",
-    "authenticationToken", "authorizationToken", "bearerToken", "basicAuthToken", "basicAuthCredentials", "oauthToken",
-    "jwtToken", "joinToken", "webIdentityToken", "samlAssertion",
-)  # fmt: skip
-"""Members, in whatever JSON and however deep, whose texts are credentials: those that AWS's services and Kubernetes
-have under these names, among them those that AWS's own descriptions of its services mark as sensitive. So are names of
-the form `CREDENTIAL_NAME`. Names that only contain one (`secretId`, `clientToken`, `passwordResetRequired`) are not."""
+    "passwords", "passwordData", "secretString", "secretBinary", "clientSecretValue", "sharedSecret", "appSecret",
+    "webhookSecret", "apiKeySecret", "serviceCredentialSecret", "api_key", "apiKeyValue", "preSharedKey",
+    "privateKeyPlaintext", "keyMaterial", "hostKeyBody", "sseCustomerKey", "idToken", "joinToken",
+    "authenticationToken", "authorizationToken", "webIdentityToken", "basicAuthCredentials", "samlAssertion",
+    "x-amz-signature",
+)
+"""Members, in whatever JSON and however deep, whose texts are credentials though they have not the form of
+`CREDENTIAL_NAME`: those that AWS's services and Kubernetes have under these names, among them those that AWS's own
+descriptions of its services mark as sensitive. Names that only contain one (`secretId`, `clientToken`,
+`passwordResetRequired`) are not."""
 
 CREDENTIALS = "credentials"
-"""Name of the rule that hides `MEMBERS`."""
+"""Name of the rule that hides `MEMBERS`, and members with names of the form of credentials."""
 
 
 def members_pattern() -> str:

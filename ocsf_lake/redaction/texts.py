@@ -28,7 +28,7 @@ Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _Edit: TypeAlias = tuple[str, list[str]]
 """A text as it is to be, and the rules that hid something in it; the text means nothing without one."""
 
-_OPEN, _CLOSE = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "oc")
+_OPEN, _BETWEEN, _CLOSE = (f"\ue000{secrets.token_hex(8)}{end}\ue001" for end in "obc")
 """Around what RE2 found; a log cannot hold what no log has seen."""
 BLOCK_BYTES = 4 << 10
 """So many bytes are gone through at once, about. In ten thousand requests of CloudTrail some forty are worth a closer
@@ -66,6 +66,7 @@ class NamedMembers:
         names: Pattern of the last names of their paths.
         plain: Whether members of these names are hidden wherever they stand, so that RE2 can find them.
         others: Pattern of those that do not end as `CREDENTIAL_END` has it; None where all may not.
+        left: Pattern of those of these names whose members stay; empty for none.
     """
 
     rule: str
@@ -73,6 +74,7 @@ class NamedMembers:
     names: str
     plain: bool = False
     others: str | None = None
+    left: str = ""
 
     @cached_property
     def ends(self) -> str:
@@ -82,7 +84,7 @@ class NamedMembers:
     @cached_property
     def is_named(self) -> Callable[[str], bool]:
         """Whether a name is one of them."""
-        pattern = re.compile(self.names)
+        pattern = re.compile(f"(?!(?:{self.left})\\Z){self.names}" if self.left else self.names)
 
         def matches(name: str) -> bool:
             return pattern.fullmatch(name) is not None
@@ -180,15 +182,19 @@ class Texts:
         return text if changed is None else str(changed.texts[0].as_py())
 
     def _hide_members(self, state: _State) -> None:
-        every = np.arange(len(state.texts))
         walked = np.union1d(self._escaped(state.texts), _where(state.texts, self._nested) if self._nested else _NOWHERE)
+        self._walk(state, walked)
+        every, odd = np.arange(len(state.texts)), _NOWHERE
         for one in self.members:
-            if one.plain:
+            if one.plain:  # walked ones, too: of what is no JSON, strings were taken for what is between them
                 marks = f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}"
-                odd = state.edit(np.setdiff1d(every, walked, assume_unique=True), partial(_plain, one=one), marks)
-                walked = np.union1d(walked, odd)
-        if len(walked):
-            state.edit(walked, self._walked)
+                others = np.setdiff1d(every, odd, assume_unique=True)
+                odd = np.union1d(odd, state.edit(others, partial(_plain, one=one), marks))
+        self._walk(state, np.setdiff1d(odd, walked, assume_unique=True))
+
+    def _walk(self, state: _State, places: Places) -> None:
+        if len(places):
+            state.edit(places, self._walked)
 
     def _escaped(self, texts: pa.Array) -> Places:
         """The places of texts with members whose names or quotes are spelled with escapes."""
@@ -217,7 +223,7 @@ class Texts:
             self._hide_detected(state, forms[middle:], found)
             return
         [(one, form)] = forms
-        marks = (form.pattern, f"\\1{_OPEN}\\2{_CLOSE}\\3")
+        marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
         state.edit(found, partial(_detected, one=one, form=form), marks)
 
 
@@ -343,11 +349,12 @@ def _detected(marked: str, one: Detection, form: Form) -> _Edit:
     first, *pieces = marked.split(_OPEN)
     parts, rules = [first], []
     for piece in pieces:
-        value, _, rest = piece.partition(_CLOSE)
-        replacement = one.replace(value) if form.check is None or form.check(value) else None
+        found, _, rest = piece.partition(_CLOSE)
+        before, value, after = found.split(_BETWEEN)
+        replacement = one.replace(value) if form.holds(before, value, after) else None
         if replacement is not None:
             rules = [one.rule]
-        parts += [value if replacement is None else replacement, rest]
+        parts += [before, value if replacement is None else replacement, after, rest]
     return "".join(parts), rules
 
 

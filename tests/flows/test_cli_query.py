@@ -219,6 +219,12 @@ def test_lint_says_what_is_wrong_and_prints_the_corrected_query(ocsf_lake: RunCo
     assert run.err == "no-such-value: action: no row has 'REJECT'\n  action = 'Denied'\n"
 
 
+def test_lint_names_a_table_that_no_lake_has(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("lint", "SELECT * FROM vpc_flw")
+    expected = "no-such-table: there is no table 'vpc_flw'; did you mean 'vpc_flow'?\n"
+    assert (run.code, run.out, run.err) == (1, "SELECT * FROM vpc_flw\n", expected)
+
+
 def test_lint_gives_back_a_sound_query_as_it_is(ocsf_lake: RunCommand) -> None:
     sql = f"{FLOWS}{LATELY}   AND action='Denied'"
     run = ocsf_lake("lint", sql)

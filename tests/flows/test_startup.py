@@ -27,7 +27,7 @@ print(json.dumps(loaded(*sys.argv[2:])), file=sys.stderr)
 
 
 @pytest.mark.slow
-def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> None:
+def test_a_query_loads_no_engine_and_no_command_pandas_or_another_database(tmp_path: Path) -> None:
     from ocsf_lake import config, lake
 
     with lake.opened(config.load(lake=str(tmp_path / "lake"))):
@@ -52,6 +52,8 @@ def test_a_query_loads_no_engine_and_no_command_loads_pandas(tmp_path: Path) -> 
     assert [name for name in query if name.startswith((*heavy, "pyarrow.parquet", "prefect", "boto"))] == []
     assert "ocsf_mappers.engine.engine" in ingest
     assert "pandas" not in {*query, *ingest}
+    assert "sqlalchemy.dialects.sqlite" in ingest
+    assert [name for name in {*query, *ingest} if name.startswith("sqlalchemy.dialects.postgresql")] == []
 
 
 ENDING = """

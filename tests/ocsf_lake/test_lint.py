@@ -35,6 +35,34 @@ def test_a_sound_query_is_left_alone(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ("SELECT * FROM vpc_flw", "there is no table 'vpc_flw'; did you mean 'vpc_flow'?"),
+        ("SELECT * FROM dns", "there is no table 'dns'; there is route53"),
+        ("WITH a AS (SELECT 1) SELECT * FROM a JOIN (SELECT * FROM xyzzyq) ON TRUE", "there is no table 'xyzzyq'"),
+    ],
+)
+def test_a_table_that_no_lake_has_is_told_with_the_nearest(sql: str, hint: str) -> None:
+    for dialect in ("trino", "duckdb"):
+        assert lint.lint(sql, dialect, every_table=True) == lint.Report([lint.Hint(lint.NO_SUCH_TABLE, hint)], sql)
+    assert lint.lint(sql) == lint.Report([], sql)  # it may be a table of somebody's own
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"WITH own AS ({where(LATELY)}) SELECT * FROM own",
+        *(f"SELECT * FROM {table}" for table in ("quarantine_entries", "ledger_batches", "coverage", "other_db.flows")),
+        f"SELECT o.name FROM vpc_flow CROSS JOIN UNNEST(observables) AS t(o) WHERE {LATELY}",
+        "SELECT * FROM 'own.parquet'",
+        "SELECT * FROM range(3) AS r, (VALUES (1)) AS v(a)",
+    ],
+)
+def test_tables_that_there_are_and_those_of_others_are_known(sql: str) -> None:
+    assert lint.lint(sql, "duckdb", every_table=True) == lint.Report([], sql)
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ("status = 'failed'", "status = 'Failure'"),

@@ -18,7 +18,7 @@ from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.redaction.rules import Action, Rule
 from ocsf_lake.redaction.texts import BLOCK_BYTES, Texts, found_in
-from ocsf_mappers import secret_forms
+from ocsf_mappers import registry, secret_forms
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import redacted
 from tests.support import SAMPLE_LOGS, is_json
@@ -172,6 +172,7 @@ KNOWN_TO_STAY = [
     "PWD=C:\\Users",
     '{"environmentVariables":[{"name":"DB_PASSWORD","value":"/prod/db/password","type":"PARAMETER_STORE"}]}',
     '{"environmentVariables":[{"name":"DB_PASSWORD","type":"SECRETS_MANAGER","value":"/prod/db/password"}]}',
+    '{"tokenValidityUnits":{"accessToken":"hours","idToken":"minutes","refreshToken":"days"}}',
     '{"Reset my password/now":"x","aws:TokenIssueTime":"x","db/passwords.txt":"x"}',
     '{"name":"DB_PASSWORD","valueFrom":{"secretKeyRef":{"name":"db-password","key":"password"}}}',
     '{"resources":["secrets"],"resourceNames":["db-password"],"tags":[{"key":"Name","value":"password"}]}',
@@ -396,11 +397,66 @@ def test_no_text_is_passed_over_in_which_a_detector_would_find_something() -> No
 def test_every_name_of_a_credential_is_found_in_any_case_and_however_it_is_quoted() -> None:
     names = [spelled for name in rules.MEMBERS for spelled in (name, name.upper(), name.lower())]
     values = (':"SECRET"}', ' : 12}', ': ["SECRET"]}', ':"SECRET')
-    texts = [f'{{"{name}"{value}' for name in [*names, "DB_PASSWORD", "GITHUB_TOKEN", "A_PWD"] for value in values]
+    texts = [f'{{"{name}"{value}' for name in [*names, *NAMES_OF_CREDENTIALS, "A_PWD"] for value in values]
     texts += [json.dumps({"inner": text}) for text in texts]
     changed = DEFAULT._messages.changed(pa.array(texts))
     assert changed is not None
     assert [text for text, after in zip(texts, changed.texts.to_pylist(), strict=True) if text == after] == []
+
+
+NAMES_OF_CREDENTIALS = (
+    *("ci/github_token", "prod/dbpassword", "/app/dbpasswd", "my-apikey", "clientsecret", "app/token", "gitlab-token"),
+    *("githubToken", "npmtoken", "context_token", "x-csrf-token", "NEXT_TOKEN", "PGPASSWORD", "app-secret", "db_pass"),
+    *("prod/app/secret", "googleApiKey", "sshprivatekey", "addPrivateKey", "idpClientSecret", "dbpwd", "sessionToken"),
+    *("secretAccessKey", "secret access key", "masterUserPassword", "client_access_token"),
+)
+NAMES_OF_OTHERS = (
+    *("nextToken", "next_token", "x/next-page-token", "continuation-token", "clientToken"),
+    *("client_token", "client-request-token", "idempotency_token", "Page Token", "sync_token", "syncSessionToken"),
+    *("token_type", "tokenType", "tokenCount", "max_tokens", "passwordLastUsed", "password-policy", "PasswordPolicy"),
+    *("secretName", "secret-arn", "image_pull_secret", "removePrivateKey", "keyId", "access_key_id", "public_key"),
+    *("kms_key", "subjectFromWebIdentityToken", "compass", "bypass", "PWD_BEFORE"),
+)
+
+
+def _with_name(name: str) -> list[str]:
+    """A value beside a name, in the ways in which logs have it."""
+    listed = {"name": name, "keyId": "alias/k", "description": "of x", "tier": "Standard", "value": "hunter22"}
+    return [
+        json.dumps({name: "hunter22"}),
+        json.dumps({"inner": json.dumps({name: "hunter22"})}),
+        json.dumps({"env": [{"name": name, "value": "hunter22"}, {"name": "other", "value": "x"}]}),
+        json.dumps({"env": [{"value": "hunter22", "type": "PLAINTEXT", "name": name}]}),
+        json.dumps({"inner": json.dumps({"parameterKey": name, "parameterValue": "hunter22"})}),
+        json.dumps(listed),
+        json.dumps({"optionName": name, "value": "hunter22", "namespace": "aws:rds:dbinstance"}),
+        *([] if " " in name else [f"run {name}=hunter22 x", f"GET /k?{name}=hunter22&x=1"]),
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_CREDENTIALS)
+def test_a_value_beside_a_name_of_a_credential_is_hidden(name: str) -> None:
+    assert [text for text in _with_name(name) if "hunter22" in DEFAULT.message(text)] == []
+    assert [text for text in _with_name(name) if name not in DEFAULT.message(text)] == []
+
+
+@pytest.mark.parametrize("name", NAMES_OF_OTHERS)
+def test_a_value_beside_a_name_that_only_resembles_one_stays(name: str) -> None:
+    assert [text for text in _with_name(name) if DEFAULT.message(text) != text] == []
+
+
+def test_values_in_unmapped_are_hidden_by_the_same_names() -> None:
+    [key] = DEFAULT.of_source(registry.load("aws_vpc_flow"))._of(frozenset()).keys
+    for place in ("{}", "requestParameters.{}", "list.{}.3"):
+        for names, are_hidden in ((NAMES_OF_CREDENTIALS, True), (NAMES_OF_OTHERS, False)):
+            found = key.of(pa.array([place.format(name) for name in names])).tolist()
+            assert found == [are_hidden] * len(names), place
+
+
+@pytest.mark.parametrize("value", ["no", "Disabled", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:x"])
+def test_whether_there_is_a_secret_and_which_stays(value: str) -> None:
+    texts = [text.replace("hunter22", value) for text in _with_name("rotate_token")]
+    assert [text for text in texts if DEFAULT.message(text) != text] == []
 
 
 def test_members_are_hidden_at_once_as_they_are_token_by_token() -> None:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ocsf_lake import config
+from ocsf_lake.cli import rules
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import saved_queries
@@ -22,7 +23,7 @@ from tests.ocsf_lake.test_published_queries import PUBLISHED
 CALLS, FLOWS = "SELECT time_dt FROM cloud_trail_mgmt WHERE ", "SELECT time_dt FROM vpc_flow WHERE "
 DEAD: Mapping[str, tuple[str, str]] = {
     # queries that find nothing, and a piece of the reason
-    "no_table": ("SELECT * FROM vpc_flows", "did you mean 'vpc_flow'"),
+    "no_table": ("SELECT * FROM vpc_flows", "there is vpc_flow;"),
     "no_column": ("SELECT source_ip FROM vpc_flow", "source_ip"),
     "no_nested": (f"{FLOWS} src_endpoint.address = '10.0.0.1'", "address"),
     "no_deep": (f"{CALLS} actor.user.nam = 'ada'", "nam"),
@@ -165,3 +166,18 @@ def test_the_command_takes_rules_and_queries_together(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["rules", "check", str(tmp_path / "ports.sql"), *lake])
     assert done.exit_code == 0
     assert "1 query: 0 can never match" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "lines"), [(3, 3), (5, 1)])
+def test_a_warning_that_many_have_is_shown_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, lines: int
+) -> None:
+    monkeypatch.setattr(rules, "_of_lake", lambda *_: ({"vpc_flow": "20260101"}, frozenset()))
+    for name in "abcde"[:number]:
+        (tmp_path / f"{name}.sql").write_text(GOOD["plain"], encoding="utf-8")
+    done = CliRunner().invoke(app, ["rules", "check", str(tmp_path)])
+    shown = [line for line in done.stdout.splitlines() if "blind since 20260101" in line]
+    assert (len(shown), done.exit_code) == (lines, 0)
+    assert ("5 of them" in shown[0], "such as a.sql, b.sql, c.sql" in shown[0]) == (lines == 1, lines == 1)
+    done = CliRunner().invoke(app, ["rules", "check", str(tmp_path), "--json"])
+    assert ["blind since" in one["problems"][0]["reason"] for one in json.loads(done.stdout)] == [True] * number

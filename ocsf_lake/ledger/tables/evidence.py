@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import METADATA
+from ocsf_lake.ledger.tables.base import METADATA, index_where
 
 CHAIN = sa.Table(
     "chain",
@@ -17,11 +17,11 @@ CHAIN = sa.Table(
     sa.Column("signature", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("in_lake", sa.Integer, nullable=False),
-    sa.Index("chain_waiting", "number", sqlite_where=sa.text("in_lake = 0"), postgresql_where=sa.text("in_lake = 0")),
     info={"since": "chain"},
 )
 """Records of what changed which files the lake has, see `ocsf_lake.ledger.chain`: that they are in the lake too is
 known some time after they are written here."""
+index_where("chain_waiting", CHAIN, "number", "in_lake = 0")
 DIGEST_PROOFS = sa.Table(
     "digest_proofs",
     METADATA,

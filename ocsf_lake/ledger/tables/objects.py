@@ -6,9 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import BYTEWISE, METADATA, Bytes
-
-_IS_NOT_DONE = sa.text("state <> 'done'")
+from ocsf_lake.ledger.tables.base import BYTEWISE, METADATA, Bytes, index_where
 
 NAMES = sa.Table(
     "names",
@@ -36,11 +34,11 @@ OBJECT_ROWS = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("tried_at", sa.Text),
     sa.Column("tried_with", sa.Text),
-    sa.Index("object_rows_not_done", "state", sqlite_where=_IS_NOT_DONE, postgresql_where=_IS_NOT_DONE),
 )
 """Objects as they are stored, the concern of `ocsf_lake.ledger.objects` alone: beginning, source and batch are ids in
 `NAMES`, a URI is its beginning and its rest, an ETag is bytes."""
 OBJECT_ROWS.add_is_dependent_on(NAMES)
+index_where("object_rows_not_done", OBJECT_ROWS, "state", "state <> 'done'")
 
 
 def columns_of_objects() -> list[sa.Column[Any]]:

@@ -131,6 +131,7 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
     import duckdb
 
+    from ocsf_lake import meant
     from ocsf_lake.query import lint as lake_lint
     from ocsf_lake.query import query as lake_query
 
@@ -138,8 +139,9 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
     listing: dict[str, Any] = {}
     if lake_query.lists(sql):
         listing["threads"] = 1
+    tables = _computed(config, sql, own)
     try:
-        with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
+        with meant.hinting(sql), lake_query.connected(config, sql, extra_tables=tables, **listing) as connection:
             answer = answers.Answer(connection, sql)
             if to is None:
                 answer.show(form or Form.TABLE)
@@ -156,13 +158,15 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
+    from ocsf_lake import meant
     from ocsf_lake.query import query as lake_query
     from ocsf_mappers.errors import ConfigError
 
     if to is not None:
         raise ConfigError("--explain gives no rows that --output could write")
     tables = _computed(config, sql, own)
-    with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables) as connection:
+    connected = lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables)
+    with meant.hinting(sql), connected as connection:
         waiting = terminal.Waiting(connection.query_progress)
         cost = lake_query.cost(connection, sql, waiting=waiting)
         waiting.clear()

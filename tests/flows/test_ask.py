@@ -16,6 +16,7 @@ import pytest
 from prompt_toolkit.document import Document
 from pyarrow import parquet
 
+import ocsf_lake as face
 from ocsf_lake import config
 from ocsf_lake.cli import completion, terminal
 from ocsf_lake.query import query as lake_query
@@ -377,17 +378,40 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
     [
         ("eventName", "eventName of aws_cloudtrail is in api.operation; `ocsf-lake explain aws_cloudtrail` says"),
         ("dstaddr", "dstaddr of aws_vpc_flow is in dst_endpoint.ip; "),
-        ("userIdentity.arn", "userIdentity of aws_cloudtrail: `ocsf-lake explain aws_cloudtrail` says"),
+        ("userIdentity.arn", "userIdentity of aws_cloudtrail: type in actor.user.type or actor.user.uid, "),
+        ("userIdentity.arn", ", accessKeyId in actor.user.credential_uid, "),
+        ("accessKeyId", "accessKeyId of aws_cloudtrail is in actor.user.credential_uid; "),
+        ("event_name", "event_name of aws_cloudtrail is in api.operation; "),
+        ("user_agent", "user_agent of aws_alb, aws_clb, aws_cloudtrail, "),
         ("nothing_like_it", "Candidate bindings"),
-        ("host", "Candidate bindings"),  # five logs have one
+        ("host", "\nCandidate bindings"),  # logs have it in five places
+        ("resources.uid", "resources is a list: len(list_filter(resources, lambda item: item.uid = ...)) > 0; "),
+        ("metadata.profiles.x", "metadata.profiles is a list of values: list_contains(metadata.profiles, ...)"),
+        ("api.request.data.x", "api.request.data is text; where that is JSON: api.request.data ->> '$.x'"),
+        ("resources LIKE 'x'", "a list has no text of its own: len(list_filter("),
+        ("from_unixtime(time / 1000)", "in DuckDB's words: SELECT TO_TIMESTAMP(time / 1000) FROM cloud_trail_mgmt"),
+        ("any_match(resources, r -> true)", "does not exist!\nDid you mean"),  # nor has DuckDB one that it is
     ],
 )
 def test_a_member_of_a_log_is_answered_with_where_events_have_it(
     ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
 ) -> None:
-    run = ocsf_lake("query", f"SELECT {name} FROM cloud_trail_mgmt", "--lake", str(ready_lake))
+    sql = f"SELECT {name} FROM cloud_trail_mgmt"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
     assert run.code == 1
     assert says in run.err
+    with pytest.raises(face.QueryError) as raised:
+        face.open(str(ready_lake)).sql(sql).to_arrow()
+    assert says in str(raised.value)
+
+
+def test_the_columns_of_a_table_without_events_are_said_where_they_are(
+    ocsf_lake: RunCommand, ready_lake: Path
+) -> None:
+    for table in ("quarantine", "guardduty_latest", "ledger_objects"):
+        run = ocsf_lake("columns", table, "--lake", str(ready_lake))
+        described = f'`ocsf-lake query "DESCRIBE {table}"`'
+        assert (run.code, run.err) == (2, f"error: {table} is no table of events; its columns: {described}\n")
 
 
 # -- completion and the prompt ----------------------------------------------------------------------------------------

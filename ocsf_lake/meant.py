@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'Referenced (?:column|table) "([^"]+)" not found')
 _NO_FUNCTION = re.compile(r"Function with name (\S+) does not exist")
+_IN_EXTENSION = re.compile(r"it exists in the (\w+) extension")
 _NO_MEMBER = re.compile(r"""Cannot extract field '([^']+)' from expression "(.+)" because it is not a struct""")
 _LIST = re.compile(r"No function matches the given name and argument types '[^(]*\(.*\[\], STRING_LITERAL\)'")
 _STEP = re.compile(r"struct_extract\((.+), '([^']+)'\)")
@@ -47,8 +48,8 @@ def lines(error: duckdb.Error) -> list[str]:
     """DuckDB's message, with what is meant before the names that are spelled nearest."""
     first, *rest = str(error).rstrip().expandtabs(4).split("\n")
     found = getattr(error, "__notes__", [])
-    is_table = found and _NO_TABLE.search(first)
-    return [first, *found, *([] if is_table else rest)]
+    is_answered = found and (_NO_TABLE.search(first) or _IN_EXTENSION.search(first))
+    return [first, *found, *([] if is_answered else rest)]
 
 
 def hints(message: str, sql: str) -> list[str]:
@@ -65,8 +66,14 @@ def hints(message: str, sql: str) -> list[str]:
         return [f"there is {', '.join(tables)}"] if 0 < len(tables) <= _MOST_TABLES else []
     if missing := _NO_COLUMN.search(message):
         return _members(missing[1])
+    if missing := _IN_EXTENSION.search(message):
+        from ocsf_lake.query import lint
+
+        return [f"extensions of DuckDB are not loaded here{f'; {lint.NETWORKS}' if missing[1] == 'inet' else ''}"]
     if missing := _NO_FUNCTION.search(message):
         return _translated(missing[1], sql)
+    if message.startswith("Conversion Error"):  # an account or day written as a number, say
+        return _mistakes(sql)
     if missing := _NO_MEMBER.search(message):
         return _inside(_path(missing[2]), missing[1])
     return [f"a list has no text of its own: {_ITEMS.format('resources', 'uid LIKE')}"] if _LIST.search(message) else []
@@ -110,6 +117,17 @@ def _place(mapper: Mapper, name: str) -> str:
 
 def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9.]", "", text.lower())
+
+
+def _mistakes(sql: str) -> list[str]:
+    from ocsf_lake.query import lint
+    from ocsf_mappers.errors import ConfigError
+
+    try:
+        found = lint.lint(sql, "duckdb").findings
+    except (ConfigError, RecursionError):
+        return []
+    return [line for hint in found if hint.explains(is_empty=True) for line in hint.lines()]
 
 
 # -- functions of Athena, lists and texts -----------------------------------------------------------------------------

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ocsf_lake.config import Settings
-    from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
@@ -129,8 +128,6 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 
 
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
-    import duckdb
-
     from ocsf_lake import meant
     from ocsf_lake.query import lint as lake_lint
     from ocsf_lake.query import query as lake_query
@@ -140,17 +137,13 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
     if lake_query.lists(sql):
         listing["threads"] = 1
     tables = _computed(config, sql, own)
-    try:
-        with meant.hinting(sql), lake_query.connected(config, sql, extra_tables=tables, **listing) as connection:
-            answer = answers.Answer(connection, sql)
-            if to is None:
-                answer.show(form or Form.TABLE)
-            else:
-                answer.save(to, to_form)
-                terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
-    except duckdb.ConversionException:  # an account or day written as a number, say
-        _say_why_empty(sql, "duckdb")
-        raise
+    with meant.hinting(sql), lake_query.connected(config, sql, extra_tables=tables, **listing) as connection:
+        answer = answers.Answer(connection, sql)
+        if to is None:
+            answer.show(form or Form.TABLE)
+        else:
+            answer.save(to, to_form)
+            terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
     elif lake_lint.concerns(sql):  # there are rows, maybe others than were meant
@@ -213,12 +206,8 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         return False
     findings = [finding for finding in report.findings if finding.explains(is_empty=is_empty)]
     for finding in findings:
-        terminal.say(*_lines(finding))
+        terminal.say(*finding.lines())
     return bool(findings)
-
-
-def _lines(finding: Hint) -> list[str]:
-    return [f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else [])]
 
 
 def _show_cost(cost: Cost, form: Form) -> None:
@@ -275,7 +264,7 @@ def lint(
         output.print_json(asdict(report))
     else:
         for finding in report.findings:
-            terminal.say(*_lines(finding))
+            terminal.say(*finding.lines())
         typer.echo(report.corrected)
     if report.findings:
         raise typer.Exit(1)

@@ -272,6 +272,11 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
         ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "cloud_trail_mgmt has no events of that region"),
         ("severity_id > 90", "no row has severity_id > 90: severity_id goes from 1 to"),
         ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
+        ("unmapped.nothing = 'x'", "unmapped: no row has the key 'nothing'"),
+        ("api.operation LIKE 'consolelog%'", "ILIKE, for letters of any case, is met by"),
+        ("class_uid = 3002 AND api.operation NOT LIKE '%'", "no row has api.operation NOT LIKE '%'\n"),
+        ("region = 'EU-CENTRAL-1'", "  region = 'eu-central-1'\n"),
+        ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of 10.1.0.0/16 are starts_with("),
         ("region LIKE 'EU-%'", "cloud_trail_mgmt has no events of that region"),
         ("lower(accountid) = 'x' AND api.operation = 'consolelogin'", "cloud_trail_mgmt has no events of that region"),
         ("eventday IN ()", "eventday IN (): nothing stands between the brackets"),
@@ -390,6 +395,8 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
         ("api.request.data.x", "api.request.data is text; where that is JSON: api.request.data ->> '$.x'"),
         ("resources LIKE 'x'", "a list has no text of its own: len(list_filter("),
         ("from_unixtime(time / 1000)", "in DuckDB's words: SELECT TO_TIMESTAMP(time / 1000) FROM cloud_trail_mgmt"),
+        ("src_endpoint.ip <<= '10.0.0.0/8'", "extensions of DuckDB are not loaded here; those of 10.1.0.0/16 are"),
+        ("severity = 1", "captions are text, and their ids stand beside them: severity_id = 1\n"),
         ("any_match(resources, r -> true)", "does not exist!\nDid you mean"),  # nor has DuckDB one that it is
     ],
 )

@@ -16,6 +16,8 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'Referenced (?:column|table) "([^"]+)" not found')
 _NO_FUNCTION = re.compile(r"Function with name (\S+) does not exist")
 _IN_EXTENSION = re.compile(r"it exists in the (\w+) extension")
+_MIXED = "Cannot mix values of type"
+_NO_FILE = "Permission Error: Cannot access file"
 _NO_MEMBER = re.compile(r"""Cannot extract field '([^']+)' from expression "(.+)" because it is not a struct""")
 _LIST = re.compile(r"No function matches the given name and argument types '[^(]*\(.*\[\], STRING_LITERAL\)'")
 _STEP = re.compile(r"struct_extract\((.+), '([^']+)'\)")
@@ -72,8 +74,13 @@ def hints(message: str, sql: str) -> list[str]:
         return [f"extensions of DuckDB are not loaded here{f'; {lint.NETWORKS}' if missing[1] == 'inet' else ''}"]
     if missing := _NO_FUNCTION.search(message):
         return _translated(missing[1], sql)
-    if message.startswith("Conversion Error"):  # an account or day written as a number, say
+    if message.startswith("Conversion Error") or _MIXED in message:  # an account or day written as a number, say
         return _mistakes(sql)
+    if message.startswith(_NO_FILE):
+        return [
+            "a query reads the lake's tables; a file of yours is one, too, by `--with NAME=FILE`, or by "
+            "`with_tables(NAME=FILE)` in Python"
+        ]
     if missing := _NO_MEMBER.search(message):
         return _inside(_path(missing[2]), missing[1])
     return [f"a list has no text of its own: {_ITEMS.format('resources', 'uid LIKE')}"] if _LIST.search(message) else []

@@ -396,6 +396,8 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
         ("resources LIKE 'x'", "a list has no text of its own: len(list_filter("),
         ("from_unixtime(time / 1000)", "in DuckDB's words: SELECT TO_TIMESTAMP(time / 1000) FROM cloud_trail_mgmt"),
         ("src_endpoint.ip <<= '10.0.0.0/8'", "extensions of DuckDB are not loaded here; those of 10.1.0.0/16 are"),
+        ("1 FROM 'iocs.csv' --", "a file of yours is one, too, by `--with NAME=FILE`"),
+        ("eventday BETWEEN 20230701 AND 20230731", "  eventday BETWEEN '20230701' AND '20230731'"),
         ("severity = 1", "captions are text, and their ids stand beside them: severity_id = 1\n"),
         ("any_match(resources, r -> true)", "does not exist!\nDid you mean"),  # nor has DuckDB one that it is
     ],

@@ -46,10 +46,12 @@ def source_of(file: Path, stream: BinaryIO, settings: Settings) -> str:
     uri = f"file://{file.resolve()}"
     name = fields.source(uri, settings) or discovery.of_key(uri).source
     if name is None:
-        name = discovery.sniffed(uri, stream, settings.limits).source
+        sniffed = discovery.sniffed(uri, stream, settings.limits)
+        if sniffed.source is None:
+            reason = sniffed.nothing or sniffed.stranger or "neither name nor content of the file says what log it is"
+            raise ConfigError(f"{reason}: name the source", object=file)
+        name = sniffed.source
         stream.seek(0)
-    if name is None:
-        raise ConfigError("neither name nor content of the file says what log it is: name the source", object=file)
     return name
 
 

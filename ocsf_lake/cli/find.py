@@ -128,11 +128,13 @@ def show_columns(config: Settings, table: str, like: str | None = None, *, as_js
 def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, Any]]:
     from ocsf_lake.catalogs import security_lake
     from ocsf_lake.query import columns as paths_of
-    from ocsf_lake.query import query
+    from ocsf_lake.query import query, shown
     from ocsf_mappers import registry
     from ocsf_mappers.errors import ConfigError, nearest
 
     name = security_lake.table_of(table)
+    if name is None and shown.part_of(table) is not None:
+        raise ConfigError(f'{table} is no table of events; its columns: `ocsf-lake query "DESCRIBE {table}"`')
     if name is None:
         raise ConfigError(
             f"there is no table of events {table!r}{nearest(table, registry.tables())}; `ocsf-lake tables` lists them"

@@ -226,17 +226,15 @@ def report(error: Exception) -> int | None:
     """Says on stderr what went wrong and what to do; gives the exit code, None for a defect of this program."""
     import duckdb
 
-    from ocsf_lake.cli import meant
+    from ocsf_lake import meant
     from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
     if isinstance(error, duckdb.Error):
-        # Several lines: the message, and where in the query it is.
-        lines = f"error: {error}".rstrip().split("\n")
-        lines = meant.with_hints(lines)
         unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
         # What a reader of Parquet stumbles over has no class of its own.
         unread = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
-        say(*lines, *([TABLES_HINT] if unknown else [FILES_HINT] if unread else []))
+        first, *more = meant.lines(error)
+        say(f"error: {first}", *more, *([TABLES_HINT] if unknown else [FILES_HINT] if unread else []))
         return 1
     if not isinstance(error, OcsfMappersError | OSError):
         return None

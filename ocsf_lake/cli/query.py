@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ocsf_lake.config import Settings
-    from ocsf_lake.query.lint import Hint
     from ocsf_lake.query.query import Cost
 
 EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_0 GROUP BY ALL" --lake demo_lake'
@@ -129,8 +128,7 @@ def tables_given(given: list[str] | None) -> dict[str, pa.Table]:
 
 
 def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
-    import duckdb
-
+    from ocsf_lake import meant
     from ocsf_lake.query import lint as lake_lint
     from ocsf_lake.query import query as lake_query
 
@@ -138,17 +136,14 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
     listing: dict[str, Any] = {}
     if lake_query.lists(sql):
         listing["threads"] = 1
-    try:
-        with lake_query.connected(config, sql, extra_tables=_computed(config, sql, own), **listing) as connection:
-            answer = answers.Answer(connection, sql)
-            if to is None:
-                answer.show(form or Form.TABLE)
-            else:
-                answer.save(to, to_form)
-                terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
-    except duckdb.ConversionException:  # an account or day written as a number, say
-        _say_why_empty(sql, "duckdb")
-        raise
+    tables = _computed(config, sql, own)
+    with meant.hinting(sql), lake_query.connected(config, sql, extra_tables=tables, **listing) as connection:
+        answer = answers.Answer(connection, sql)
+        if to is None:
+            answer.show(form or Form.TABLE)
+        else:
+            answer.save(to, to_form)
+            terminal.say(f"{terminal.plural(answer.rows, 'row')} in {to}")
     if answer.is_empty:
         _explain_emptiness(config, sql, own)
     elif lake_lint.concerns(sql):  # there are rows, maybe others than were meant
@@ -156,13 +151,15 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:
+    from ocsf_lake import meant
     from ocsf_lake.query import query as lake_query
     from ocsf_mappers.errors import ConfigError
 
     if to is not None:
         raise ConfigError("--explain gives no rows that --output could write")
     tables = _computed(config, sql, own)
-    with lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables) as connection:
+    connected = lake_query.connected(config, sql, lake_query.COST_READS, extra_tables=tables)
+    with meant.hinting(sql), connected as connection:
         waiting = terminal.Waiting(connection.query_progress)
         cost = lake_query.cost(connection, sql, waiting=waiting)
         waiting.clear()
@@ -209,12 +206,8 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         return False
     findings = [finding for finding in report.findings if finding.explains(is_empty=is_empty)]
     for finding in findings:
-        terminal.say(*_lines(finding))
+        terminal.say(*finding.lines())
     return bool(findings)
-
-
-def _lines(finding: Hint) -> list[str]:
-    return [f"{finding.rule}: {finding.says}", *([f"  {finding.instead}"] if finding.instead else [])]
 
 
 def _show_cost(cost: Cost, form: Form) -> None:
@@ -271,7 +264,7 @@ def lint(
         output.print_json(asdict(report))
     else:
         for finding in report.findings:
-            terminal.say(*_lines(finding))
+            terminal.say(*finding.lines())
         typer.echo(report.corrected)
     if report.findings:
         raise typer.Exit(1)

@@ -66,10 +66,14 @@ def status(
 
 
 def show_sources(settings: Settings, *, as_json: bool) -> None:
-    """Every source, and the objects that were not read."""
-    from ocsf_lake.catalogs import definitions
+    """Every source, and the objects that were not read.
+
+    Raises:
+        ReadError: A file of the lake is gone or damaged; after all was shown, without times of events.
+    """
     from ocsf_lake.lake import opened
     from ocsf_lake.ledger import overview
+    from ocsf_mappers.errors import ReadError
 
     with opened(settings, reading=True) as lake:
         engine = lake.ledger.engine
@@ -80,7 +84,11 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         replaced = overview.replaced_after_reading(engine)
         days = overview.last_days(engine)
         lost = sorted(overview.without_source(engine))
-    last = _last_events(settings, [item for item in days if item[1] not in lost])
+    unread: ReadError | None = None
+    try:
+        last = _last_events(settings, [item for item in days if item[1] not in lost])
+    except ReadError as error:  # all else is known, and is what somebody looks for now
+        last, unread = {}, error
     for item in sources:
         item["last_event"] = last.get(item["source"])
     if as_json:
@@ -90,7 +98,18 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
                 "replaced_after_reading": replaced,
             }
         )  # fmt: skip
-        return
+    else:
+        _print_sources(sources, not_read, failing, replaced, lost)
+    if unread:
+        raise unread
+
+
+def _print_sources(
+    sources: Sequence[Mapping[str, Any]], not_read: Sequence[Mapping[str, Any]], failing: Sequence[Mapping[str, Any]],
+    replaced: int, lost: Sequence[str],
+) -> None:  # fmt: skip
+    from ocsf_lake.catalogs import definitions
+
     output.print_table(COLUMNS, [_row(item) for item in sources])
     for name in lost:
         sys.stdout.write(f"{terminal.escaped(f'table {name}: {definitions.NO_SOURCE}')}\n")

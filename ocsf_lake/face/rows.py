@@ -18,7 +18,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from ocsf_lake import text
+from ocsf_lake import meant, text
 from ocsf_lake.config import Settings
 from ocsf_lake.query import files, lint
 from ocsf_lake.query import query as lake_query
@@ -101,7 +101,7 @@ class Rows:
         self._settings = settings
         self._parameters = parameters
         self._tables = own
-        with _query_errors():
+        with _query_errors(sql):
             self._sql = lake_query.statement(sql, parameters)
 
     # -- whole --------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class Rows:
         connected = lake_query.connected(
             self._settings, *statements, parameters=self._parameters, extra_tables=self._extra_tables()
         )
-        with _query_errors(), connected as connection:
+        with _query_errors(self._sql), connected as connection:
             cost = lake_query.cost(connection, self._sql, self._parameters)
         return Explanation(cost, self._findings())
 
@@ -237,14 +237,14 @@ class Rows:
         self, rows: int = lake_query.BATCH_ROWS, sql: str | None = None
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Opens the lake for this query alone: what is not read of it is not opened, and what is new is seen."""
-        with ExitStack() as stack, _query_errors():
+        with ExitStack() as stack, _query_errors(self._sql):
             connected = lake_query.connected(
                 self._settings, self._sql, parameters=self._parameters, extra_tables=self._extra_tables(),
                 preserve_insertion_order=False,
             )  # fmt: skip
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
-            closing = _closing(stack.pop_all(), batches)
+            closing = _closing(stack.pop_all(), batches, self._sql)
             return schema, self._told(closing) if sql is None else closing
         raise AssertionError  # neither of the two swallows an error; mypy does not know
 
@@ -281,18 +281,19 @@ def _depth() -> int:
     return depth
 
 
-def _closing(stack: ExitStack, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    with stack, _query_errors():
+def _closing(stack: ExitStack, batches: Iterator[pa.RecordBatch], sql: str) -> Iterator[pa.RecordBatch]:
+    with stack, _query_errors(sql):
         yield from batches
 
 
 @contextmanager
-def _query_errors() -> Iterator[None]:
+def _query_errors(sql: str) -> Iterator[None]:
     """Translates DuckDB's errors about a query into ours."""
     try:
-        yield
+        with meant.hinting(sql):
+            yield
     except duckdb.Error as error:
-        raise QueryError(str(error).rstrip()) from error
+        raise QueryError("\n".join(meant.lines(error))) from error
 
 
 @contextmanager

@@ -442,13 +442,14 @@ class Planner:
         if ref.archived:
             source = chosen or discovery.of_key(ref.uri).source
             return source, NotRead(ref.uri, State.FAILED, f"the object is archived: {s3.RESTORE}")
+        stranger = None
         try:
             source = chosen or discovery.of_key(ref.uri).source or fields.source(ref.uri, self.settings)
             if source is None:
                 sniffed = self._sniffed(ref)
                 if sniffed.nothing is not None:
                     return None, NotRead(ref.uri, State.SET_ASIDE, sniffed.nothing)
-                source = sniffed.source
+                source, stranger = sniffed.source, sniffed.stranger
             self._unanswered = 0
         except ConfigError:
             raise
@@ -457,7 +458,7 @@ class Planner:
         if source is not None and not self._is_usable(source) and source in self.planned.broken:
             return source, NotRead(ref.uri, State.SKIPPED, self.planned.broken[source])
         if source is None or source not in self.mappers:
-            return None, NotRead(ref.uri, State.SKIPPED, self._stranger())
+            return None, NotRead(ref.uri, State.SKIPPED, stranger or self._stranger())
         if reason := discovery.set_aside_reason(ref.uri, self.mappers[source]):
             return source, NotRead(ref.uri, State.SET_ASIDE, reason)
         return source, None

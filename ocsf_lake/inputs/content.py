@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
@@ -26,6 +27,9 @@ HEADER_COLUMNS, PARQUET_COLUMNS = 2, 3
 """By so many of its columns a log is recognized, in a header line and in a Parquet file."""
 
 CONTROL_REASON = "it holds nothing but control messages of CloudWatch Logs"
+OCSF_REASON = "it holds events that are OCSF already; `ocsf-lake validate` checks them"
+OCSF_MEMBERS = frozenset(["class_uid", "metadata", "time"])
+"""Every event of OCSF has these."""
 EXPORT_TEST_REASON = "an export task of CloudWatch Logs wrote it to try the bucket"
 _EXPORT_TEST = "aws-logs-write-test"
 
@@ -202,6 +206,13 @@ def reason_without_records(uri: str, head: bytes, *, whole: bool) -> str | None:
         return None
     records = list(_records(head))
     return CONTROL_REASON if records and all(item.drop == CONTROL_DROP for item in records) else None
+
+
+def is_ocsf(head: bytes) -> bool:
+    """Whether an object that begins like this holds events of OCSF."""
+    if head.lstrip()[:1] not in (b"{", b"["):
+        return False
+    return any(OCSF_MEMBERS.issubset(_members(item.text)) for item in islice(_records(head), 1))
 
 
 def _of_json(head: bytes) -> str | None:

@@ -171,10 +171,12 @@ class Sniffed:
     Args:
         source: Its source; None when it is none that is known.
         nothing: Why there is nothing to read in it, whatever its source.
+        stranger: Why it is of none, where its content shows that.
     """
 
     source: str | None = None
     nothing: str | None = None
+    stranger: str | None = None
 
 
 def of_bytes(file: BinaryIO, limits: Limits) -> str | None:
@@ -195,11 +197,23 @@ def sniffed(uri: str, file: BinaryIO, limits: Limits) -> Sniffed:
     if head.startswith(b"PAR1"):
         try:
             names = Footer(file).names
-            return Sniffed(content.of_columns(names, content.PARQUET_COLUMNS, lambda it: isinstance(it, ParquetRows)))
-        except ReadError:
-            return Sniffed()
+        except ReadError as error:
+            return Sniffed(stranger=str(error))
+        source = content.of_columns(names, content.PARQUET_COLUMNS, lambda it: isinstance(it, ParquetRows))
+        is_ocsf = source is None and content.OCSF_MEMBERS.issubset(names)
+        return Sniffed(source, stranger=content.OCSF_REASON if is_ocsf else None)
     # A first record may be longer than what is usually enough.
     source = content.of_content(head[: content.HEAD_BYTES]) or content.of_content(head)
-    if source is None:
-        return Sniffed(nothing=content.reason_without_records(uri, head, whole=len(head) < content.HEAD_BYTES))
-    return Sniffed(source)
+    if source is not None:
+        return Sniffed(source)
+    whole = len(head) < content.HEAD_BYTES
+    if nothing := content.reason_without_records(uri, head, whole=whole) or without_records(head):
+        return Sniffed(nothing=nothing)
+    return Sniffed(stranger=_stranger(blocks))
+
+
+def _stranger(blocks: Blocks) -> str | None:
+    """Why an object that nobody recognizes is of no source."""
+    if not blocks.head:
+        return str(blocks.error or "it is empty: a delivery that is cut off may leave such an object")
+    return content.OCSF_REASON if content.is_ocsf(blocks.head) else None

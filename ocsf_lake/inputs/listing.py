@@ -275,6 +275,8 @@ def _walked(fs: Any, path: str, calls: Calls) -> Iterator[list[ObjectRef]]:
             waiting += _by_name(_listed(fs, target["name"], calls))
         elif target["type"] == "file":
             refs.append(objects.unhashed(fs, target))
+        else:
+            calls.pass_over(fs, info["name"], objects.NO_FILE)
         if len(refs) == KEYS_PER_CALL:
             yield refs
             refs = []

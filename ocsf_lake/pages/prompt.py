@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+from ocsf_lake import meant
 from ocsf_lake.config import Settings
 from ocsf_lake.query import query
 from ocsf_lake.text import plural, rows, text
@@ -65,9 +66,11 @@ def answered(
             raise _EndedError(f"ended after {seconds:g} seconds; ask for fewer days, or use `ocsf-lake query`")
 
     try:
-        with query.connected(settings, sql, preserve_insertion_order=False) as connection:
+        with meant.hinting(sql), query.connected(settings, sql, preserve_insertion_order=False) as connection:
             return _first_rows(connection, sql, waiting)
-    except (OcsfMappersError, duckdb.Error, _EndedError) as error:
+    except duckdb.Error as error:
+        return Answer(error="\n".join(meant.lines(error)))
+    except (OcsfMappersError, _EndedError) as error:
         return Answer(error=str(error))
 
 

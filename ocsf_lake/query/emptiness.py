@@ -25,6 +25,7 @@ _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 _IN_WHAT = ("expressions", "query", "unnest", "field")
 _PARTITIONS = frozenset(["region", "accountid", "eventday"])
+_MAP = "unmapped"
 _SHOWN_KEYS = 8
 _SHOWN_VALUES = 3
 _SHORTEST = 3
@@ -100,7 +101,12 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *
     """What one condition says, asked of the rows; of one that stands alone, not that no row meets it."""
     column = condition.this
     for bracket in condition.find_all(exp.Bracket):
-        yield from _keys(connection, rows, bracket)
+        literal = bracket.expressions[0] if bracket.expressions else None
+        if isinstance(literal, exp.Literal) and literal.is_string:
+            yield from _keys(connection, rows, bracket.this.sql("duckdb"), literal.name)
+        return
+    if isinstance(column, exp.Column) and column.table.lower() == _MAP:  # as DuckDB takes it: unmapped.eventCategory
+        yield from _keys(connection, rows, _MAP, column.name)
         return
     if not isinstance(column, exp.Column | exp.Dot):
         return
@@ -119,6 +125,14 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *
         low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({sql}) {rows}")
         if low is not None and not met:
             yield f"no row has {written}: {column.sql()} goes from {_shown(low)} to {_shown(high)}"
+    elif isinstance(condition, exp.Like) and value is not None and not condition.args.get("negate"):
+        pattern = value.sql("duckdb")
+        asked = f"count_if({sql}), count_if({at} ILIKE {pattern}), any_value({at}) FILTER ({at} ILIKE {pattern})"
+        met, in_any_case, one = _one(connection, f"SELECT {asked} {rows}")
+        if not met and in_any_case:
+            yield f"no row has {written}; ILIKE, for letters of any case, is met by {in_any_case:,}, such as {one!r}"
+        elif not met and not alone:
+            yield f"no row has {written}"
     elif not alone and _one(connection, f"SELECT count_if({sql}) {rows}") == (0,):
         yield f"no row has {written}"
 
@@ -153,18 +167,14 @@ def _letters(sql: str) -> str:
     return f"regexp_replace(lower({sql}), '[^[:alnum:]]', '', 'g')"
 
 
-def _keys(connection: duckdb.DuckDBPyConnection, rows: str, bracket: exp.Bracket) -> Iterator[str]:
+def _keys(connection: duckdb.DuckDBPyConnection, rows: str, at: str, asked: str) -> Iterator[str]:
     """Of a map that is asked for a key that no row has, the keys that there are."""
-    literal = bracket.expressions[0] if bracket.expressions else None
-    if not isinstance(literal, exp.Literal) or not literal.is_string:
-        return
-    at = bracket.this.sql("duckdb")
     each = f"SELECT unnest(map_keys({at})) AS key {rows}"
     query = f"SELECT key FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key"
     keys = [key for (key,) in lake_query.fetched(connection, query)]
-    if keys and literal.name not in keys:
+    if keys and asked not in keys:
         more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
-        yield f"{at}: no row has the key {literal.name!r}{nearest(literal.name, keys)}"
+        yield f"{at}: no row has the key {asked!r}{nearest(asked, keys)}"
         yield f"  keys there are: {', '.join(keys[:_SHOWN_KEYS])}{more}"
 
 

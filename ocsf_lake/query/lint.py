@@ -50,6 +50,7 @@ _CAPTIONS = {
     "activity_name": "activity_id", "direction": "direction_id", "rcode": "rcode_id", "boundary": "boundary_id",
 }  # fmt: skip
 """Column with a caption -> attribute with the captions."""
+_IDS = {attribute: column for column, attribute in _CAPTIONS.items()}
 CLOSED = frozenset(_CAPTIONS)
 """Columns that have captions alone."""
 
@@ -65,6 +66,9 @@ _RANGES = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between)
 _SECONDS = range(10**8, 10**11)
 """Numbers that are a time of some year after 1973 in seconds, and none of these years in milliseconds."""
 _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
+_NETWORK = re.compile(r"[0-9a-fA-F.:]+/\d+")
+NETWORKS = "those of 10.1.0.0/16 are starts_with(src_endpoint.ip, '10.1.'), and rules have |cidr for any network"
+"""How networks are asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,10 @@ class Hint:
     def explains(self, *, is_empty: bool) -> bool:
         """Whether it may be why an answer has no rows, or the wrong ones."""
         return self.counts_with_rows or (is_empty and self.rule == NO_SUCH_VALUE)
+
+    def lines(self) -> list[str]:
+        """It in words, to be printed."""
+        return [f"{self.rule}: {self.says}", *([f"  {self.instead}"] if self.instead else [])]
 
 
 @dataclass(frozen=True)
@@ -319,21 +327,32 @@ def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
         if day := _DASHED_DAY.match(value):
             return "event days are text such as 20250311", "".join(day.groups())
         return None if literal.is_string else ("event days are text", value)
-    if path == "region" and "_" in value:
-        return "regions are spelled as AWS does, with dashes", value.replace("_", "-")
+    if path == "region" and (spelled := value.replace("_", "-").lower()) != value:
+        return "regions are spelled as AWS does, in lower case and with dashes", spelled
+    if last == "ip" and _NETWORK.fullmatch(value):
+        return f"rows have single addresses; {NETWORKS}", None
+    if last in _IDS and literal.is_string and not value.lstrip("-").isdecimal():
+        beside = f"{_IDS[last]} = {_caption(_IDS[last], value)!r}"
+        return f"ids are numbers, and their captions stand beside them: {beside}", None
+    if last in CLOSED and not literal.is_string:
+        return f"captions are text, and their ids stand beside them: {_CAPTIONS[last]} = {value}", None
     if path == "query.hostname" and value and not value.endswith("."):
         return "names in DNS queries are absolute and end with a dot", f"{value}."
     captions = _captions(last)
     if not captions or value in captions or not literal.is_string:
         return None
-    raw = {word.lower(): replacement for word, replacement in RAW_WORDS.get(last, {}).items()}
-    by_case = {caption.lower(): caption for caption in captions}
-    right = raw.get(value.lower()) or by_case.get(value.lower())
-    if right:
+    if (right := _caption(last, value)) != value:
         return f"no row has {value!r}", right
     if last == "activity_name":  # of an activity that OCSF has no caption for it is the log's own word
         return None
     return f"no caption of OCSF is {value!r}; there are {', '.join(sorted(captions))}", None
+
+
+def _caption(column: str, value: str) -> str:
+    """The caption that is meant by a word of raw logs, or of another case; the word itself where none is."""
+    raw = {word.lower(): replacement for word, replacement in RAW_WORDS.get(column, {}).items()}
+    by_case = {caption.lower(): caption for caption in _captions(column)}
+    return raw.get(value.lower()) or by_case.get(value.lower()) or value
 
 
 def _path(column: exp.Expr) -> str:

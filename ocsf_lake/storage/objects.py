@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -32,6 +33,7 @@ SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 """Files beside logs that are no logs: reviewed results, notes, programs. Hidden files are skipped too."""
 HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
 NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
+NO_FILE = "no files, but pipes, sockets or devices"
 FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
 """Why a name is passed over."""
 
@@ -45,6 +47,10 @@ KEPT_BYTES, KEPT_FILE_BYTES = 16 << 20, 256 << 10
 """So many bytes of local files, none of them larger, are kept from hashing to reading: small ones are read once."""
 
 DEFAULT_ACCESS = Access()
+
+_ASKED_AGAIN = (
+    "an event leads to its object by name, which has to give the same bytes again; write stdin or a pipe to a file"
+)
 
 _SIGNED = re.compile(r"(?i)[?&](x-amz-(signature|credential|security-token)|signature|sig|[\w-]*token|awsaccesskeyid)=")
 _HASHED_BYTES = 4 << 20
@@ -169,9 +175,18 @@ def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
     for uri in uris:
         fs, path = filesystem(uri, access)
         fs.invalidate_cache()
+        if is_local(fs):
+            _check_no_pipe(uri)
         with s3.translate_errors(uri):
             if kind(fs, path) is None and not _GLOB & set(path):
-                raise ConfigError(f"there is nothing at {uri!r}")
+                raise ConfigError(f"there is nothing at {uri!r}" + (f": {_ASKED_AGAIN}" if uri == "-" else ""))
+
+
+def _check_no_pipe(uri: str) -> None:
+    """Refuses what gives its bytes once, such as `/dev/stdin` and the `<(...)` of a shell; links lead to no path."""
+    path = Path(_as_named(uri)[1])
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"{uri!r} is no file and no folder: {_ASKED_AGAIN}")
 
 
 def kind(fs: Any, path: str) -> str | None:

@@ -58,6 +58,7 @@ class Blocks:
         hashed: Whether `sha256` is wanted.
 
     Attributes:
+        error: What damage there is before the end of the first block.
         sha256: Of the decompressed bytes, before they are decoded, hex; None until all of them were read.
     """
 
@@ -67,12 +68,12 @@ class Blocks:
         self.sha256: str | None = None
         content = _limited(_decompressed(_raw(file)), file, self.limits)
         self._blocks = _gathered(_decoded(self._hashed(content) if hashed else content))
-        self._error: ReadError | None = None
+        self.error: ReadError | None = None
         self.head = b""
         try:
             self.head = next(self._blocks, b"")
         except ReadError as error:
-            self._error = error
+            self.error = error
 
     def _hashed(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         digest = hashlib.sha256()
@@ -84,8 +85,8 @@ class Blocks:
     def __iter__(self) -> Iterator[bytes]:
         if self.head:
             yield self.head
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         yield from self._blocks
 
 

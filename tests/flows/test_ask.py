@@ -16,6 +16,7 @@ import pytest
 from prompt_toolkit.document import Document
 from pyarrow import parquet
 
+import ocsf_lake as face
 from ocsf_lake import config
 from ocsf_lake.cli import completion, terminal
 from ocsf_lake.query import query as lake_query
@@ -271,6 +272,11 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
         ("time_dt > TIMESTAMPTZ '2020-01-01 00:00:00Z' AND time < 5", "cloud_trail_mgmt has no events of that region"),
         ("severity_id > 90", "no row has severity_id > 90: severity_id goes from 1 to"),
         ("unmapped['additionalEventData.nothing'] = 'x'", "no row has the key"),
+        ("unmapped.nothing = 'x'", "unmapped: no row has the key 'nothing'"),
+        ("api.operation LIKE 'consolelog%'", "ILIKE, for letters of any case, is met by"),
+        ("class_uid = 3002 AND api.operation NOT LIKE '%'", "no row has api.operation NOT LIKE '%'\n"),
+        ("region = 'EU-CENTRAL-1'", "  region = 'eu-central-1'\n"),
+        ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of 10.1.0.0/16 are starts_with("),
         ("region LIKE 'EU-%'", "cloud_trail_mgmt has no events of that region"),
         ("lower(accountid) = 'x' AND api.operation = 'consolelogin'", "cloud_trail_mgmt has no events of that region"),
         ("eventday IN ()", "eventday IN (): nothing stands between the brackets"),
@@ -377,17 +383,44 @@ def test_a_name_that_no_table_has_is_answered_with_those_of_the_log(
     [
         ("eventName", "eventName of aws_cloudtrail is in api.operation; `ocsf-lake explain aws_cloudtrail` says"),
         ("dstaddr", "dstaddr of aws_vpc_flow is in dst_endpoint.ip; "),
-        ("userIdentity.arn", "userIdentity of aws_cloudtrail: `ocsf-lake explain aws_cloudtrail` says"),
+        ("userIdentity.arn", "userIdentity of aws_cloudtrail: type in actor.user.type or actor.user.uid, "),
+        ("userIdentity.arn", ", accessKeyId in actor.user.credential_uid, "),
+        ("accessKeyId", "accessKeyId of aws_cloudtrail is in actor.user.credential_uid; "),
+        ("event_name", "event_name of aws_cloudtrail is in api.operation; "),
+        ("user_agent", "user_agent of aws_alb, aws_clb, aws_cloudtrail, "),
         ("nothing_like_it", "Candidate bindings"),
-        ("host", "Candidate bindings"),  # five logs have one
+        ("host", "\nCandidate bindings"),  # logs have it in five places
+        ("resources.uid", "resources is a list: len(list_filter(resources, lambda item: item.uid = ...)) > 0; "),
+        ("metadata.profiles.x", "metadata.profiles is a list of values: list_contains(metadata.profiles, ...)"),
+        ("api.request.data.x", "api.request.data is text; where that is JSON: api.request.data ->> '$.x'"),
+        ("resources LIKE 'x'", "a list has no text of its own: len(list_filter("),
+        ("from_unixtime(time / 1000)", "in DuckDB's words: SELECT TO_TIMESTAMP(time / 1000) FROM cloud_trail_mgmt"),
+        ("src_endpoint.ip <<= '10.0.0.0/8'", "extensions of DuckDB are not loaded here; those of 10.1.0.0/16 are"),
+        ("1 FROM 'iocs.csv' --", "a file of yours is one, too, by `--with NAME=FILE`"),
+        ("eventday BETWEEN 20230701 AND 20230731", "  eventday BETWEEN '20230701' AND '20230731'"),
+        ("severity = 1", "captions are text, and their ids stand beside them: severity_id = 1\n"),
+        ("any_match(resources, r -> true)", "does not exist!\nDid you mean"),  # nor has DuckDB one that it is
     ],
 )
 def test_a_member_of_a_log_is_answered_with_where_events_have_it(
     ocsf_lake: RunCommand, ready_lake: Path, name: str, says: str
 ) -> None:
-    run = ocsf_lake("query", f"SELECT {name} FROM cloud_trail_mgmt", "--lake", str(ready_lake))
+    sql = f"SELECT {name} FROM cloud_trail_mgmt"
+    run = ocsf_lake("query", sql, "--lake", str(ready_lake))
     assert run.code == 1
     assert says in run.err
+    with pytest.raises(face.QueryError) as raised:
+        face.open(str(ready_lake)).sql(sql).to_arrow()
+    assert says in str(raised.value)
+
+
+def test_the_columns_of_a_table_without_events_are_said_where_they_are(
+    ocsf_lake: RunCommand, ready_lake: Path
+) -> None:
+    for table in ("quarantine", "guardduty_latest", "ledger_objects"):
+        run = ocsf_lake("columns", table, "--lake", str(ready_lake))
+        described = f'`ocsf-lake query "DESCRIBE {table}"`'
+        assert (run.code, run.err) == (2, f"error: {table} is no table of events; its columns: {described}\n")
 
 
 # -- completion and the prompt ----------------------------------------------------------------------------------------

@@ -179,6 +179,14 @@ def test_ingest_of_nothing_known_fails_and_says_what_it_skipped(ocsf_lake: RunCo
     assert "notes.txt" in run.out
 
 
+def test_objects_that_are_empty_or_ocsf_already_are_said_to_be_such(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "empty.json.gz").touch()
+    (tmp_path / "events.json").write_text('{"class_uid": 4001, "metadata": {}, "time": 1}')
+    run = ocsf_lake("ingest", "empty.json.gz", "events.json")
+    assert "1 object skipped: it is empty: a delivery that is cut off may leave such an object\n" in run.out
+    assert "1 object skipped: it holds events that are OCSF already; `ocsf-lake validate` checks them\n" in run.out
+
+
 def test_the_query_that_lists_what_was_skipped_is_named_and_lists_it(ocsf_lake: RunCommand, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / "logs" / f"{number}.txt").parent.mkdir(exist_ok=True)

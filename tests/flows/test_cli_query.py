@@ -172,6 +172,19 @@ def test_what_lint_cannot_read_is_no_error_of_the_query(ocsf_lake: RunCommand, r
 
 
 # -- files that are gone ----------------------------------------------------------------------------------------------
+def test_status_without_a_file_says_all_but_the_times_of_events(ocsf_lake: RunCommand, own_lake: Path) -> None:
+    whole = json.loads(ocsf_lake("status", "--lake", str(own_lake), "--json").out)["sources"]
+    path = a_file(own_lake)
+    path.unlink()
+    run = ocsf_lake("status", "--lake", str(own_lake), "--json")
+    assert json.loads(run.out)["sources"] == [{**item, "last_event": None} for item in whole]
+    assert (run.code, str(path) in run.err) == (1, True)
+    shown = ocsf_lake("status", "--lake", str(own_lake))
+    assert (shown.code, "aws_vpc_flow" in shown.out) == (1, True)
+    of_another_day = "SELECT count(*) FROM vpc_flow WHERE eventday > '20991231'"
+    assert ocsf_lake("query", of_another_day, "--lake", str(own_lake)).code == 0
+
+
 @pytest.mark.slow
 def test_a_file_that_is_gone_is_named_with_what_to_do(ocsf_lake: RunCommand, own_lake: Path) -> None:
     path = a_file(own_lake)

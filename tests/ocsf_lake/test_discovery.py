@@ -1,5 +1,6 @@
 """What keys and first bytes say."""
 
+import gzip
 import io
 import json
 from dataclasses import replace
@@ -314,6 +315,42 @@ def test_the_content_of_samples_does_not_name_another_source(source: str) -> Non
 )
 def test_what_a_service_wrote_to_try_the_way_holds_nothing_to_read(uri: str, text: str, found: str | None) -> None:
     assert discovery.sniffed(uri, io.BytesIO(text.encode()), Limits()).nothing == found
+
+
+def test_a_digest_under_another_name_is_set_aside() -> None:
+    found = discovery.sniffed("s3://b/x.json", io.BytesIO(b'{"awsAccountId":"1","digestStartTime":"2025"}'), Limits())
+    assert "digest" in (found.nothing or "")
+
+
+OCSF = b'{"class_uid": 4001, "metadata": {"version": "1.1.0"}, "time": 1, "activity_id": 6}'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "it is empty"),
+        (gzip.compress(b""), "it is empty"),
+        (gzip.compress(b"x" * 99)[:10], "the gzip stream is truncated"),
+        (b"PAR1 and no footer", "the Parquet file is damaged"),
+        (OCSF, "it holds events that are OCSF already"),
+        (gzip.compress(OCSF + b"\n" + OCSF), "it holds events that are OCSF already"),
+        (b"[" + OCSF + b"]", "it holds events that are OCSF already"),
+        (b'{"class_uid": 4001}', ""),
+        (b"no log\n", ""),
+    ],
+)
+def test_an_object_of_no_source_is_said_what_it_is(data: bytes, says: str) -> None:
+    found = discovery.sniffed("s3://b/x", io.BytesIO(data), Limits())
+    assert (found.source, found.nothing) == (None, None)
+    assert (found.stranger or "").startswith(says)
+    assert bool(found.stranger) == bool(says)
+
+
+def test_parquet_files_of_ocsf_events_are_said_to_be_such() -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"class_uid": [1], "metadata": [{"version": "1.1.0"}], "time": [1]}), buffer)
+    buffer.seek(0)
+    assert discovery.sniffed("s3://b/x", buffer, Limits()).stranger == content.OCSF_REASON
 
 
 def test_of_sources_with_the_same_columns_one_that_reads_the_format_and_has_the_fewest_others_is_told(

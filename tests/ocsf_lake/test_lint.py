@@ -75,6 +75,7 @@ def test_tables_that_there_are_and_those_of_others_are_known(sql: str) -> None:
         ("accountid = 12345678901", "accountid = '012345678901'"),
         ("eventday = '2025-03-11'", "eventday = '20250311'"),
         ("region = 'eu_west_1'", "region = 'eu-west-1'"),
+        ("region IN ('EU-WEST-1')", "region IN ('eu-west-1')"),
         ("query.hostname = 's3.amazonaws.com'", "query.hostname = 's3.amazonaws.com.'"),
         ("action IN ('ACCEPT', 'Denied')", "action IN ('Allowed', 'Denied')"),
     ],
@@ -84,6 +85,23 @@ def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: st
     assert [(finding.rule, finding.instead) for finding in report.findings] == [("no-such-value", meant)]
     assert report.corrected.endswith(meant)
     assert lint.lint(report.corrected).findings == []
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of 10.1.0.0/16 are"),
+        ("src_endpoint.ip LIKE 'fd00::/8'", "rows have single addresses; those of 10.1.0.0/16 are"),
+        ("status_id = 'failed'", "status = 'Failure'"),
+        ("connection_info.direction_id <> 'ingress'", "direction = 'Inbound'"),
+        ("severity = 1", "severity_id = 1"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_with_the_column_that_has_such(written: str, says: str) -> None:
+    (hint,) = lint.lint(where(f"{LATELY} AND {written}")).findings
+    assert (hint.rule, says in hint.says, hint.instead, hint.counts_with_rows) == ("no-such-value", True, "", False)
+    sound = ("src_endpoint.ip = '10.0.0.8'", "status_id = 2", "status_id = '2'", "severity = 'High'")
+    assert [lint.lint(where(f"{LATELY} AND {condition}")).findings for condition in sound] == [[]] * len(sound)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,26 @@ def test_nothing_at_a_uri_is_a_mistake(folder: Path) -> None:
         listed(["gopher9://x/y"])
 
 
+def test_what_gives_its_bytes_once_is_a_mistake(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    reading, writing = os.pipe()
+    for name in (str(folder / "pipe"), f"/dev/fd/{reading}", f"file:///dev/fd/{reading}"):
+        with pytest.raises(ConfigError, match=r"is no file and no folder: .* write stdin or a pipe to a file"):
+            objects.check([name])
+    with pytest.raises(ConfigError, match=r"nothing at '-': .* write stdin or a pipe to a file"):
+        objects.check(["-"])
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_pipe_in_a_folder_is_named(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    calls = listing.Calls()
+    refs = [ref for page in listing.pages(str(folder), calls) for ref in page]
+    assert not [ref for ref in refs if ref.uri.endswith("pipe")]
+    assert [name.rpartition("/")[2] for name in calls.passed[objects.NO_FILE].some] == ["pipe"]
+
+
 # -- links and odd names ----------------------------------------------------------------------------------------------
 def test_links_are_followed_and_a_file_has_one_name(tmp_path: Path) -> None:
     logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"

@@ -136,7 +136,7 @@ def test_the_folder_goes_when_the_process_ends(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("folder", ["lake", "ocsf_mappers", "flows"])
+@pytest.mark.parametrize("folder", ["ocsf_lake", "ocsf_mappers", "flows"])
 def test_duckdb_is_opened_in_one_way(folder: str) -> None:
     root = Path(__file__).parents[2]
     opens = [path for path in (root / folder).rglob("*.py") if "duckdb.connect(" in path.read_text(encoding="utf-8")]

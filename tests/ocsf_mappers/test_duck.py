@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ocsf_mappers import duck
 from tests.support import PROJECT, SAMPLE_LOGS
 
 SLOW = """
@@ -52,3 +53,13 @@ def test_records_are_mapped_in_a_notebook_without_widgets_too(tmp_path: Path) ->
 def test_nothing_is_drawn_among_the_data_while_a_query_takes_long() -> None:
     run = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_the_first_rows_by_a_member_of_an_object_have_its_other_members(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    with duck.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT i AS time, {{type: 'Root', name: 'n' || i}} AS actor FROM range(9) r(i)) TO '{file}'"
+        )
+        query = f"SELECT actor.name FROM '{file}' WHERE actor.type = 'Root' ORDER BY time DESC LIMIT 2"
+        assert connection.execute(query).fetchall() == [("n8",), ("n7",)]

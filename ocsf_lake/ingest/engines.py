@@ -1,4 +1,4 @@
-"""Engines, kept: one costs from a third of a second to two seconds of CPU until it has mapped once.
+"""Engines, kept: one costs from a tenth of a second to one second of CPU until it has mapped once.
 
 An engine is for one thread at a time, and what it has mapped before changes nothing of what it maps. So each thread
 keeps its own for whatever it does next, be it a batch, a replay or a lost file. When it ends, another one gets them.

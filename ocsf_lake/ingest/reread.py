@@ -299,8 +299,10 @@ def clean(lake: Lake) -> None:
 def _clean(lake: Lake, batch_id: str) -> None:
     with lake.ledger.engine.connect() as connection:
         left, ids = _objects(connection, batch_id), orphans.ids(connection, batch_id)
-    files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
-    records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
+        is_there = connection.scalar(sa.select(BATCHES.c.id).where(BATCHES.c.id == batch_id)) is not None
+    if left or not is_there:  # replays have no objects of their own
+        files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
+        records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
     with lake.ledger.engine.begin() as connection:
         folders = connection.scalars(sa.select(TRACES.c.folder).where(TRACES.c.batch_id == batch_id)).all()
         paths = set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))

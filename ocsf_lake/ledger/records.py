@@ -215,11 +215,13 @@ def reduced(
         files: Id of the batch, and of those of records of other sources among its own -> its files without events.
 
     Returns:
-        Name of the record -> its bytes; none where it has to go, as no object is left.
+        Name of the record -> its bytes; none where it has to go, as no object is left. Nothing where no object went.
     """
     found: dict[str, bytes] = {}
     for name in _names(store, batch_id):
         document = json.loads(gzip.decompress(store.get(name) or b""))
+        if all((uri, etag) in left for uri, etag, *_ in document["objects"]):
+            continue
         for one in (document, *document["routed"]):
             _reduce(one, left, files.get(one["batch"]["id"], ()))
         found[name] = _data(document) if left else b""

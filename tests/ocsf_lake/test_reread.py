@@ -5,12 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
+from ocsf_lake.ingest import reread
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger import marker, records, replays
+from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.tables import BATCHES
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay
 from ocsf_mappers import col, registry
@@ -146,6 +150,22 @@ def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has
     before = [rows(settings(), sql) for sql in BOOKS]
     rebuild_ledger.rebuild(settings(), replacing=True)
     assert [rows(settings(), sql) for sql in BOOKS] == before
+
+
+@pytest.mark.slow
+def test_records_of_batches_that_no_object_left_stay_as_they_are(mistaken: Path, settings: Make) -> None:
+    """A replay has no objects of its own."""
+    replay.replay(settings(), again=True)
+    folder = Path(settings().lake) / marker.RECORDS
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with opened(settings()) as lake:
+        with lake.ledger.engine.begin() as connection:
+            for row in connection.execute(sa.select(BATCHES.c.id)).all():
+                Orphans.note_in(connection, row.id, ["_quarantine"])
+        reread.clean(lake)
+    assert len(before) == 2
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert faults(settings()) == []
 
 
 @pytest.mark.slow

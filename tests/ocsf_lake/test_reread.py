@@ -131,17 +131,25 @@ def test_an_interrupted_run_is_done_again_by_a_ledger_made_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.json", "no_records.json"])
 def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has_begun(
-    mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+    name: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With and without files of quarantine that are written anew."""
+
     def die(*_: object) -> None:
         raise KilledError
 
+    write(mistaken / "no_records.json", json.dumps({"Records": []}))
+    write(mistaken / "one.json", json.dumps({"Records": [call(4)]}))
+    others = [str(mistaken / other) for other in ("no_records.json", "one.json")]
+    ingest.ingest(others, settings(batch_objects=10), source="aws_cloudtrail")
+    other = "aws_cloudtrail" if name == "a.json" else "aws_route53_resolver"
     with monkeypatch.context() as patch:
         patch.setattr(records, "put_reduced", die)
         with pytest.raises(KilledError):
-            ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
-    ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+            ingest.ingest([str(mistaken / name)], settings(), source=other)
+    ingest.ingest([str(mistaken / name)], settings(), source=other)
     assert faults(settings()) == []
     before = [rows(settings(), sql) for sql in BOOKS]
     rebuild_ledger.rebuild(settings(), replacing=True)

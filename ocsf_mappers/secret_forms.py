@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 MARK = "[redacted:"
 """Begins what stands where a value was masked; the name of the rule and `]` follow."""
@@ -105,10 +105,41 @@ class Form:
         """All of it, in three groups."""
         return f"({self.before})({self.secret})({self.after})"
 
+    @property
+    def is_named_before(self) -> bool:
+        """Whether a name stands before a secret; where that names none, what follows may have a name of its own."""
+        return bool(self.name) and not self.after
+
+    @cached_property
+    def _parts(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        return re.compile(self.before, re.ASCII), re.compile(self.secret, re.ASCII)
+
+    def is_named(self, before: str, after: str) -> bool:
+        """Whether the name of a secret stands around it, where it has to have one."""
+        return bool(re.search(self.name, before) or re.search(self.name, after))
+
     def holds(self, before: str, secret: str, after: str) -> bool:
         """Whether what the three groups found is a secret."""
-        is_named = re.search(self.name, before) or re.search(self.name, after)
-        return is_named is not None and (self.check is None or self.check(secret))
+        return self.is_named(before, after) and (self.check is None or self.check(secret))
+
+    def replaced(self, text: str, replace: Callable[[str], str | None]) -> tuple[str, bool]:
+        """A text without the secrets that have their names before them; whether there were any.
+
+        Args:
+            text: The text.
+            replace: Gives what takes a secret's place; None where it stays.
+        """
+        named, secret = self._parts
+        kept, done, at = list[str](), 0, 0
+        while found := named.search(text, at):
+            at = found.end() - 1  # a blank or quote, which the next name may begin behind
+            if not self.is_named(found[0], "") or (value := secret.match(text, found.end())) is None:
+                continue
+            at = value.end()
+            if self.holds(found[0], value[0], "") and (instead := replace(value[0])) is not None:
+                kept += [text[done : value.start()], instead]
+                done = at
+        return "".join([*kept, text[done:]]), bool(kept)
 
 
 def _has_digit(text: str) -> bool:
@@ -246,13 +277,14 @@ def hidden(text: str, shown: Callable[[str], str]) -> str:
         if not pattern.search(text):
             continue
 
-        def changed(found: re.Match[str], name: str = name, form: Form = form) -> str:
-            secret = found[2]
-            if HIDDEN.match(secret) or not form.holds(*found.groups()):
-                return found[0]
-            return f"{found[1]}{shown(name)}{found[3]}"
+        def instead(secret: str, name: str = name) -> str | None:
+            return None if HIDDEN.match(secret) else shown(name)
 
-        text = pattern.sub(changed, text)
+        def changed(found: re.Match[str], form: Form = form, instead: Callable[[str], str | None] = instead) -> str:
+            replacement = instead(found[2]) if form.holds(*found.groups()) else None
+            return found[0] if replacement is None else f"{found[1]}{replacement}{found[3]}"
+
+        text = form.replaced(text, instead)[0] if form.is_named_before else pattern.sub(changed, text)
     return text
 
 

@@ -138,6 +138,11 @@ SECRETS = [
     '{"environmentVariables":[{"type":"PLAINTEXT", "value":"SECRET", "name":"API_KEY"}]}',
     '{"parameters":[{"parameterKey":"DBPassword","parameterValue":"SECRET"}]}',
     json.dumps({"spec": json.dumps({"env": [{"name": "SLACK_TOKEN", "value": "SECRET"}]})}),
+    # behind a name that is none of a credential's
+    json.dumps({"parameterKey": "ConfigKey", "parameterValue": '{"name":"DB_PASSWORD","value":"SECRET"}'}),
+    '{"spec":"page_token= password=SECRET"}',
+    "request_token='password=SECRET'",
+    "GET /k?next_token=a?password=SECRET HTTP/1.1",
     '{"command":["app","--db-password","SECRET"]}',
     "mysql --password SECRET -h h",
     "DB_PASSWORD=SECRET ./run",
@@ -261,6 +266,7 @@ def test_texts_of_any_kind_cost_what_their_length_does() -> None:
     for text in (
         "-----BEGIN A" * 5_000, "://a:" * 9_000, '{"password":"' * 5_000, "bearer " * 9_000, "[" * 20_000,
         "\\" * 20_000, "-" * 20_000, "_a" * 9_000, "--a-" * 9_000, '"name":"' * 5_000, '"value":"a' * 5_000,
+        "?next_token=" * 5_000, "next_token= " * 5_000, '"name":"sort key","value":"' * 3_000,
     ):  # fmt: skip
         DEFAULT.message(text)
         redacted(text)

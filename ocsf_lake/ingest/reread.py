@@ -205,6 +205,8 @@ class _Moving:
             return
         left = _objects(connection, main)
         emptied = not left
+        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
+        self.records = records.reduced(self.lake.store, main, left, without_events)
         folders = {path.rpartition("/")[0] for path in self._gone} | {marker.RECORDS}
         for batch_id in self.ids:
             # The folders of the old files and of the record: the next run that finds this done ends it.
@@ -214,8 +216,6 @@ class _Moving:
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
         batch.failpoint("registered", main)
-        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
-        self.records = records.reduced(self.lake.store, main, left, without_events)
         self._record(connection, main, [] if emptied else [file for files in self._files.values() for file in files])
         if emptied:
             self._forget(connection)

@@ -14,7 +14,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay
 from ocsf_mappers import col, registry
-from ocsf_mappers.errors import RetriableError
+from ocsf_mappers.errors import ReadError, RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_chain import faults
@@ -154,6 +154,19 @@ def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has
     before = [rows(settings(), sql) for sql in BOOKS]
     rebuild_ledger.rebuild(settings(), replacing=True)
     assert [rows(settings(), sql) for sql in BOOKS] == before
+
+
+@pytest.mark.slow
+def test_a_damaged_record_is_named_and_nothing_is_changed(mistaken: Path, settings: Make) -> None:
+    (record,) = (Path(settings().lake) / "_lake/records").iterdir()
+    data = record.read_bytes()
+    record.write_bytes(data[:20] + bytes(40) + data[60:])
+    before = [rows(settings(), sql) for sql in BOOKS]
+    with pytest.raises(ReadError, match=record.name):
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert [rows(settings(), sql) for sql in BOOKS] == before
+    record.write_bytes(data)
+    assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").counts.events == 2
 
 
 @pytest.mark.slow

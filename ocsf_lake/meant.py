@@ -161,7 +161,9 @@ def _inside(path: str, member: str) -> list[str]:
     for table in registry.tables().values():
         kind = next((field.type for field in table.columns() if field.name == column), None)
         for step in steps.split(".") if steps else ():
-            kind = next((field.type for field in kind or () if field.name == step), None)
+            # The query's table may be another one, with an object where the lake has none.
+            inside = kind if kind is not None and pa.types.is_struct(kind) else ()
+            kind = next((field.type for field in inside if field.name == step), None)
         if kind is not None and pa.types.is_list(kind):
             if not pa.types.is_struct(kind.value_type):
                 return [f"{path} is a list of values: list_contains({path}, ...)"]

@@ -73,7 +73,9 @@ def hints(message: str, sql: str) -> list[str]:
     if missing := _NO_FUNCTION.search(message):
         return _translated(missing[1], sql)
     if message.startswith("Conversion Error") or _MIXED in message:  # an account or day written as a number, say
-        return _mistakes(sql)
+        from ocsf_lake.query import lint
+
+        return lint.explanations(sql, "duckdb", is_empty=True)
     if message.startswith(_NO_FILE):
         return [
             "a query reads the lake's tables; a file of yours is one, too, by `--with NAME=FILE`, or by "
@@ -122,17 +124,6 @@ def _place(mapper: Mapper, name: str) -> str:
 
 def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9.]", "", text.lower())
-
-
-def _mistakes(sql: str) -> list[str]:
-    from ocsf_lake.query import lint
-    from ocsf_mappers.errors import ConfigError
-
-    try:
-        found = lint.lint(sql, "duckdb").findings
-    except (ConfigError, RecursionError):
-        return []
-    return [line for hint in found if hint.explains(is_empty=True) for line in hint.lines()]
 
 
 # -- functions of Athena, lists and texts -----------------------------------------------------------------------------

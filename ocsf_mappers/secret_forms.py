@@ -90,6 +90,7 @@ class Form:
         check: Whether what was found is one; None where the pattern is enough.
         named: What follows `CREDENTIAL_END` in those that `hint` does not find.
         name: Pattern of Python that finds the name of a secret in what stands before it or behind.
+        inner: Where the name stands before: pattern that finds in what follows another name that a secret may have.
     """
 
     before: str
@@ -99,16 +100,16 @@ class Form:
     check: Callable[[str], bool] | None = None
     named: str = ""
     name: str = ""
+    inner: str = ""
 
     @property
     def pattern(self) -> str:
         """All of it, in three groups."""
         return f"({self.before})({self.secret})({self.after})"
 
-    @property
-    def is_named_before(self) -> bool:
-        """Whether a name stands before a secret; where that names none, what follows may have a name of its own."""
-        return bool(self.name) and not self.after
+    def hides_another(self, before: str, secret: str) -> bool:
+        """Whether what was found is no secret by its name, and may have taken one along."""
+        return bool(self.inner) and not self.is_named(before, "") and re.search(self.inner, secret) is not None
 
     @cached_property
     def _parts(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
@@ -123,7 +124,7 @@ class Form:
         return self.is_named(before, after) and (self.check is None or self.check(secret))
 
     def replaced(self, text: str, replace: Callable[[str], str | None]) -> tuple[str, bool]:
-        """A text without the secrets that have their names before them; whether there were any.
+        """A text without the secrets of a form with `inner`; whether there were any.
 
         Args:
             text: The text.
@@ -220,6 +221,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_ASSIGNED})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
             "(?i:id_token|signature|secret)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
             name=rf"^(?:[^A-Za-z0-9_./-]|%26|%3[Ff])?(?!(?:{OTHER_NAME})(?: ?=|%3[Dd]))[A-Za-z0-9_./-]",
+            inner=rf"(?:{CREDENTIAL_END}|(?i:signature))(?: ?=|%3[Dd]|\Z)",
         ),
         Form(
             "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
@@ -249,7 +251,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf""""(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*"\s*,\s*{_BETWEEN}"""
             rf"""\\*"(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""",
             rf"""[^"\\]+{_ESCAPES}(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
-            "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED,
+            "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED, inner='"',
         ),
         Form(
             r""""(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
@@ -284,7 +286,7 @@ def hidden(text: str, shown: Callable[[str], str]) -> str:
             replacement = instead(found[2]) if form.holds(*found.groups()) else None
             return found[0] if replacement is None else f"{found[1]}{replacement}{found[3]}"
 
-        text = form.replaced(text, instead)[0] if form.is_named_before else pattern.sub(changed, text)
+        text = form.replaced(text, instead)[0] if form.inner else pattern.sub(changed, text)
     return text
 
 

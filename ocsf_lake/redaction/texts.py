@@ -355,7 +355,7 @@ def _detected(marked: str, one: Detection, form: Form) -> _Edit | None:
     for piece in pieces:
         found, _, rest = piece.partition(_CLOSE)
         before, value, after = found.split(_BETWEEN)
-        if form.is_named_before and not form.is_named(before, after):
+        if form.hides_another(before, value):
             return None
         replacement = one.replace(value) if form.holds(before, value, after) else None
         if replacement is not None:

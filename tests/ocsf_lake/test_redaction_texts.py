@@ -142,6 +142,7 @@ SECRETS = [
     # behind a name that is none of a credential's
     json.dumps({"parameterKey": "ConfigKey", "parameterValue": '{"name":"DB_PASSWORD","value":"SECRET"}'}),
     '{"spec":"page_token= password=SECRET"}',
+    "page_token= password = SECRET",
     "request_token='password=SECRET'",
     "GET /k?next_token=a?password=SECRET HTTP/1.1",
     '{"command":["app","--db-password","SECRET"]}',
@@ -389,7 +390,7 @@ def _mutated(texts: list[str], times: int) -> list[str]:
 
 def finds(form: secret_forms.Form, text: str) -> bool:
     """Whether a form's pattern finds a secret, with the name that it has to have."""
-    if form.is_named_before:
+    if form.inner:
         return form.replaced(text, lambda _: "")[1]
     return any(form.holds(*found.groups()) for found in re.finditer(form.pattern, text, re.ASCII))
 

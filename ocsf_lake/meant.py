@@ -73,7 +73,9 @@ def hints(message: str, sql: str) -> list[str]:
     if missing := _NO_FUNCTION.search(message):
         return _translated(missing[1], sql)
     if message.startswith("Conversion Error") or _MIXED in message:  # an account or day written as a number, say
-        return _mistakes(sql)
+        from ocsf_lake.query import lint
+
+        return lint.explanations(sql, "duckdb", is_empty=True)
     if message.startswith(_NO_FILE):
         return [
             "a query reads the lake's tables; a file of yours is one, too, by `--with NAME=FILE`, or by "
@@ -124,17 +126,6 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9.]", "", text.lower())
 
 
-def _mistakes(sql: str) -> list[str]:
-    from ocsf_lake.query import lint
-    from ocsf_mappers.errors import ConfigError
-
-    try:
-        found = lint.lint(sql, "duckdb").findings
-    except (ConfigError, RecursionError):
-        return []
-    return [line for hint in found if hint.explains(is_empty=True) for line in hint.lines()]
-
-
 # -- functions of Athena, lists and texts -----------------------------------------------------------------------------
 def _translated(function: str, sql: str) -> list[str]:
     """A query with a function of Athena's in DuckDB's words."""
@@ -161,7 +152,9 @@ def _inside(path: str, member: str) -> list[str]:
     for table in registry.tables().values():
         kind = next((field.type for field in table.columns() if field.name == column), None)
         for step in steps.split(".") if steps else ():
-            kind = next((field.type for field in kind or () if field.name == step), None)
+            # The query's table may be another one, with an object where the lake has none.
+            inside = kind if kind is not None and pa.types.is_struct(kind) else ()
+            kind = next((field.type for field in inside if field.name == step), None)
         if kind is not None and pa.types.is_list(kind):
             if not pa.types.is_struct(kind.value_type):
                 return [f"{path} is a list of values: list_contains({path}, ...)"]

@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 MARK = "[redacted:"
 """Begins what stands where a value was masked; the name of the rule and `]` follow."""
@@ -90,6 +90,7 @@ class Form:
         check: Whether what was found is one; None where the pattern is enough.
         named: What follows `CREDENTIAL_END` in those that `hint` does not find.
         name: Pattern of Python that finds the name of a secret in what stands before it or behind.
+        inner: Where the name stands before: pattern that finds in what follows another name that a secret may have.
     """
 
     before: str
@@ -99,16 +100,47 @@ class Form:
     check: Callable[[str], bool] | None = None
     named: str = ""
     name: str = ""
+    inner: str = ""
 
     @property
     def pattern(self) -> str:
         """All of it, in three groups."""
         return f"({self.before})({self.secret})({self.after})"
 
+    def hides_another(self, before: str, secret: str) -> bool:
+        """Whether what was found is no secret by its name, and may have taken one along."""
+        return bool(self.inner) and not self.is_named(before, "") and re.search(self.inner, secret) is not None
+
+    @cached_property
+    def _parts(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        return re.compile(self.before, re.ASCII), re.compile(self.secret, re.ASCII)
+
+    def is_named(self, before: str, after: str) -> bool:
+        """Whether the name of a secret stands around it, where it has to have one."""
+        return bool(re.search(self.name, before) or re.search(self.name, after))
+
     def holds(self, before: str, secret: str, after: str) -> bool:
         """Whether what the three groups found is a secret."""
-        is_named = re.search(self.name, before) or re.search(self.name, after)
-        return is_named is not None and (self.check is None or self.check(secret))
+        return self.is_named(before, after) and (self.check is None or self.check(secret))
+
+    def replaced(self, text: str, replace: Callable[[str], str | None]) -> tuple[str, bool]:
+        """A text without the secrets of a form with `inner`; whether there were any.
+
+        Args:
+            text: The text.
+            replace: Gives what takes a secret's place; None where it stays.
+        """
+        named, secret = self._parts
+        kept, done, at = list[str](), 0, 0
+        while found := named.search(text, at):
+            at = found.end() - 1  # a blank or quote, which the next name may begin behind
+            if not self.is_named(found[0], "") or (value := secret.match(text, found.end())) is None:
+                continue
+            at = value.end()
+            if self.holds(found[0], value[0], "") and (instead := replace(value[0])) is not None:
+                kept += [text[done : value.start()], instead]
+                done = at
+        return "".join([*kept, text[done:]]), bool(kept)
 
 
 def _has_digit(text: str) -> bool:
@@ -189,6 +221,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_ASSIGNED})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
             "(?i:id_token|signature|secret)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
             name=rf"^(?:[^A-Za-z0-9_./-]|%26|%3[Ff])?(?!(?:{OTHER_NAME})(?: ?=|%3[Dd]))[A-Za-z0-9_./-]",
+            inner=rf"(?:{CREDENTIAL_END}|(?i:signature))(?: ?=|%3[Dd]|\Z)",
         ),
         Form(
             "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
@@ -218,7 +251,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             rf""""(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"{_LAST_WORD}\\*"\s*,\s*{_BETWEEN}"""
             rf"""\\*"(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""",
             rf"""[^"\\]+{_ESCAPES}(?:\\*"\s*,\s*\\*"type\\*"\s*:\s*\\*"(?:PARAMETER_STORE|SECRETS_MANAGER)\\*")?""",
-            "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED,
+            "", "", _is_paired, named=r"""\\*"\s*,""", name=_PAIRED, inner='"',
         ),
         Form(
             r""""(?i:(?:parameter|option)?value)\\*"\s*:\s*\\*\"""", rf"""[^"\\]+{_ESCAPES}""",
@@ -246,13 +279,14 @@ def hidden(text: str, shown: Callable[[str], str]) -> str:
         if not pattern.search(text):
             continue
 
-        def changed(found: re.Match[str], name: str = name, form: Form = form) -> str:
-            secret = found[2]
-            if HIDDEN.match(secret) or not form.holds(*found.groups()):
-                return found[0]
-            return f"{found[1]}{shown(name)}{found[3]}"
+        def instead(secret: str, name: str = name) -> str | None:
+            return None if HIDDEN.match(secret) else shown(name)
 
-        text = pattern.sub(changed, text)
+        def changed(found: re.Match[str], form: Form = form, instead: Callable[[str], str | None] = instead) -> str:
+            replacement = instead(found[2]) if form.holds(*found.groups()) else None
+            return found[0] if replacement is None else f"{found[1]}{replacement}{found[3]}"
+
+        text = form.replaced(text, instead)[0] if form.inner else pattern.sub(changed, text)
     return text
 
 

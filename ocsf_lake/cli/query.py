@@ -198,16 +198,10 @@ def _say_why_empty(sql: str, dialect: str, *, is_empty: bool = True) -> bool:
         is_empty: Whether there are no rows; else only what makes rows wrong is said.
     """
     from ocsf_lake.query import lint as lake_lint
-    from ocsf_mappers.errors import ConfigError
 
-    try:
-        report = lake_lint.lint(sql, dialect)
-    except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
-        return False
-    findings = [finding for finding in report.findings if finding.explains(is_empty=is_empty)]
-    for finding in findings:
-        terminal.say(*finding.lines())
-    return bool(findings)
+    lines = lake_lint.explanations(sql, dialect, is_empty=is_empty)
+    terminal.say(*lines)
+    return bool(lines)
 
 
 def _show_cost(cost: Cost, form: Form) -> None:

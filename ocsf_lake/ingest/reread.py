@@ -22,10 +22,10 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, objects, orphans, records, replays
+from ocsf_lake.ledger import chain, marker, objects, orphans, records, replays
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Orphans
-from ocsf_lake.ledger.results import Batch, State
+from ocsf_lake.ledger.results import Batch, Kind, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
 from ocsf_lake.storage import layout, parquet
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -205,17 +205,17 @@ class _Moving:
             return
         left = _objects(connection, main)
         emptied = not left
-        folders = {path.rpartition("/")[0] for path in self._gone}
+        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
+        self.records = records.reduced(self.lake.store, main, left, without_events)
+        folders = {path.rpartition("/")[0] for path in self._gone} | {marker.RECORDS}
         for batch_id in self.ids:
-            # The folders of the old files: the next run that finds this done removes them.
+            # The folders of the old files and of the record: the next run that finds this done ends it.
             Orphans.note_in(connection, batch_id, folders)
             if emptied:
                 self.lake.catalog.drop(batch_id)
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
         batch.failpoint("registered", main)
-        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
-        self.records = records.reduced(self.lake.store, main, left, without_events)
         self._record(connection, main, [] if emptied else [file for files in self._files.values() for file in files])
         if emptied:
             self._forget(connection)
@@ -298,9 +298,9 @@ def clean(lake: Lake) -> None:
 
 def _clean(lake: Lake, batch_id: str) -> None:
     with lake.ledger.engine.connect() as connection:
+        kind = connection.scalar(sa.select(BATCHES.c.kind).where(BATCHES.c.id == batch_id))
         left, ids = _objects(connection, batch_id), orphans.ids(connection, batch_id)
-        is_there = connection.scalar(sa.select(BATCHES.c.id).where(BATCHES.c.id == batch_id)) is not None
-    if left or not is_there:  # replays have no objects of their own
+    if kind in (Kind.INGEST, None):  # others have no objects, and no object leaves them
         files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
         records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
     with lake.ledger.engine.begin() as connection:

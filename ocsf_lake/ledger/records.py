@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -216,15 +218,21 @@ def reduced(
 
     Returns:
         Name of the record -> its bytes; none where it has to go, as no object is left. Nothing where no object went.
+
+    Raises:
+        ReadError: It cannot be read, or is of a newer version.
     """
+    if not left:
+        return dict.fromkeys(_names(store, batch_id), b"")
     found: dict[str, bytes] = {}
     for name in _names(store, batch_id):
-        document = json.loads(gzip.decompress(store.get(name) or b""))
-        if all((uri, etag) in left for uri, etag, *_ in document["objects"]):
-            continue
-        for one in (document, *document["routed"]):
-            _reduce(one, left, files.get(one["batch"]["id"], ()))
-        found[name] = _data(document) if left else b""
+        with _damage_of(store, name):
+            document = _document(store, name)
+            if all((uri, etag) in left for uri, etag, *_ in document["objects"]):
+                continue
+            for one in (document, *document["routed"]):
+                _reduce(one, left, files.get(one["batch"]["id"], ()))
+            found[name] = _data(document)
     return found
 
 
@@ -267,12 +275,24 @@ def read_all(store: Store) -> Iterator[Record]:
 
 
 def _read(store: Store, name: str) -> Record:
+    with _damage_of(store, name):
+        return _record(int(name.rpartition("/")[2].partition("-")[0]), _document(store, name))
+    raise AssertionError  # no error is swallowed; mypy does not know
+
+
+def _document(store: Store, name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(gzip.decompress(store.get(name) or b""))
+    if document["format"] != FORMAT:
+        raise ReadError("a batch's record was written by a newer ocsf-lake; use that one", file=store.uri(name))
+    return document
+
+
+@contextmanager
+def _damage_of(store: Store, name: str) -> Iterator[None]:
+    """Translates what becomes of a damaged record."""
     try:
-        document = json.loads(gzip.decompress(store.get(name) or b""))
-        if document["format"] != FORMAT:
-            raise ReadError("a batch's record was written by a newer ocsf-lake; use that one", file=store.uri(name))
-        return _record(int(name.rpartition("/")[2].partition("-")[0]), document)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError) as error:
         raise ReadError(
             f"a batch's record is damaged ({error}); without it, what the batch read would be read again: put a copy "
             "of the file back, or remove it together with the batch's files",

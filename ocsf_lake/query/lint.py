@@ -144,6 +144,21 @@ def lint(sql: str, dialect: str = "trino", *, every_table: bool = False) -> Repo
     return Report([*(_unknown(tree) if every_table else ()), *findings], corrected)
 
 
+def explanations(sql: str, dialect: str, *, is_empty: bool) -> list[str]:
+    """Lines that say why an answer is empty or wrong, as far as the query itself shows it.
+
+    Args:
+        sql: One statement, which the engine could read; of one that only we cannot read, nothing is said.
+        dialect: As for `lint`.
+        is_empty: Whether there are no rows; else only what makes rows wrong is said.
+    """
+    try:
+        findings = lint(sql, dialect).findings
+    except (ConfigError, RecursionError):
+        return []
+    return [line for finding in findings if finding.explains(is_empty=is_empty) for line in finding.lines()]
+
+
 def tables(tree: exp.Expr) -> Iterator[exp.Table]:
     """The tables that a query names, without those that it makes itself, functions and files."""
     own = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}

@@ -224,7 +224,8 @@ class Texts:
             return
         [(one, form)] = forms
         marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
-        state.edit(found, partial(_detected, one=one, form=form), marks)
+        untold = state.edit(found, partial(_detected, one=one, form=form), marks)
+        state.edit(untold, partial(_named, one=one, form=form))
 
 
 class _State:
@@ -344,18 +345,29 @@ def _content(written: str) -> str:
     return written
 
 
-def _detected(marked: str, one: Detection, form: Form) -> _Edit:
-    """A text with marks around what was found, without it, where it is what it looks like."""
+def _detected(marked: str, one: Detection, form: Form) -> _Edit | None:
+    """A text with marks around what was found, without it, where it is what it looks like.
+
+    None where something else has such a name: what was found behind it may begin with the name of a secret.
+    """
     first, *pieces = marked.split(_OPEN)
     parts, rules = [first], []
     for piece in pieces:
         found, _, rest = piece.partition(_CLOSE)
         before, value, after = found.split(_BETWEEN)
+        if form.hides_another(before, value):
+            return None
         replacement = one.replace(value) if form.holds(before, value, after) else None
         if replacement is not None:
             rules = [one.rule]
         parts += [before, value if replacement is None else replacement, after, rest]
     return "".join(parts), rules
+
+
+def _named(text: str, one: Detection, form: Form) -> _Edit:
+    """A text without the secrets whose names stand before them."""
+    after, is_changed = form.replaced(text, one.replace)
+    return after, [one.rule] if is_changed else []
 
 
 def found_in(columns: Sequence[pa.Array], pattern: str) -> list[Places]:

@@ -66,8 +66,8 @@ moment = coalesce(
 )
 host, referer, agent = coalesce(col["cs(Host)"], col.cs_host), coalesce(col["cs(Referer)"], col.cs_referer), coalesce(col["cs(User-Agent)"], col.cs_user_agent)
 # as it was sent: the log encodes it, old logs twice, so that no blank is left
-DECODED = "url_decode(CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END)"
-AGENT = f"CASE WHEN contains({{0}}, '%00') THEN {{0}} ELSE coalesce(TRY({DECODED}), {{0}}) END"
+ENCODED = "CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END"
+AGENT = f"CASE WHEN contains({ENCODED}, '%00') THEN {{0}} ELSE coalesce(TRY(url_decode({ENCODED})), {{0}}) END"
 # a blank in it says that it was not encoded
 user_agent = when(agent.contains("%") & ~agent.contains(" ")).then(sql(AGENT, reads=[agent])).otherwise(agent)
 # several keep their text in `unmapped`, too; blanks behind the commas are encoded

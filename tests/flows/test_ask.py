@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from prompt_toolkit.document import Document
 from pyarrow import parquet
@@ -412,6 +413,12 @@ def test_a_member_of_a_log_is_answered_with_where_events_have_it(
     with pytest.raises(face.QueryError) as raised:
         face.open(str(ready_lake)).sql(sql).to_arrow()
     assert says in str(raised.value)
+
+
+def test_a_member_that_a_table_of_ones_own_lacks_is_not_looked_for_in_a_column_of_that_name(ready_lake: Path) -> None:
+    own = pa.table({"message": [{"a": {"b": 1}}]})
+    with pytest.raises(face.QueryError, match="Cannot extract field 'c'"):
+        face.open(str(ready_lake)).with_tables(own=own).sql("SELECT message.a.b.c FROM own").to_arrow()
 
 
 def test_the_columns_of_a_table_without_events_are_said_where_they_are(

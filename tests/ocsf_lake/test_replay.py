@@ -19,8 +19,9 @@ from ocsf_lake.ingest import batch, undo
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ingest.parts import Piece, Source
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import replays, results
+from ocsf_lake.ledger import marker, replays, results
 from ocsf_lake.ledger.leases import LostError
+from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.query import query
 from ocsf_lake.storage.objects import ObjectRef
@@ -503,3 +504,18 @@ def test_a_mended_object_takes_the_place_of_the_one_that_could_not_be_read(setti
     assert rows(settings(), "SELECT state, events FROM ledger_objects ORDER BY ALL") == [
         (State.DONE, 1), (State.REPLACED, 0)
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_replay_keeps_its_record_when_an_attempt_at_it_noted_a_folder_too_late(
+    logs_with_rejects: Path, settings: Make, mend: Callable[[], None]
+) -> None:
+    """Another one had done it by then."""
+    mend()
+    replay.replay(settings())
+    ((replayed,),) = rows(settings(), REPLAYED)
+    with opened(settings()) as lake, lake.ledger.engine.begin() as connection:
+        Orphans.note_in(connection, str(replayed), ["ext"])
+    ingest.ingest([str(logs_with_rejects)], settings(), source="aws_cloudtrail")
+    with opened(settings()) as lake:
+        assert [name for name in lake.store.sizes(marker.RECORDS) if str(replayed) in name]

@@ -18,7 +18,7 @@ from ocsf_lake.ledger.tables import BATCHES
 from ocsf_lake.query import query
 from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay
 from ocsf_mappers import col, registry
-from ocsf_mappers.errors import RetriableError
+from ocsf_mappers.errors import ReadError, RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_chain import faults
@@ -135,17 +135,25 @@ def test_an_interrupted_run_is_done_again_by_a_ledger_made_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.json", "no_records.json"])
 def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has_begun(
-    mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+    name: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With and without files of quarantine that are written anew."""
+
     def die(*_: object) -> None:
         raise KilledError
 
+    write(mistaken / "no_records.json", json.dumps({"Records": []}))
+    write(mistaken / "one.json", json.dumps({"Records": [call(4)]}))
+    others = [str(mistaken / other) for other in ("no_records.json", "one.json")]
+    ingest.ingest(others, settings(batch_objects=10), source="aws_cloudtrail")
+    other = "aws_cloudtrail" if name == "a.json" else "aws_route53_resolver"
     with monkeypatch.context() as patch:
         patch.setattr(records, "put_reduced", die)
         with pytest.raises(KilledError):
-            ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
-    ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+            ingest.ingest([str(mistaken / name)], settings(), source=other)
+    ingest.ingest([str(mistaken / name)], settings(), source=other)
     assert faults(settings()) == []
     before = [rows(settings(), sql) for sql in BOOKS]
     rebuild_ledger.rebuild(settings(), replacing=True)
@@ -166,6 +174,19 @@ def test_records_of_batches_that_no_object_left_stay_as_they_are(mistaken: Path,
     assert len(before) == 2
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert faults(settings()) == []
+
+
+@pytest.mark.slow
+def test_a_damaged_record_is_named_and_nothing_is_changed(mistaken: Path, settings: Make) -> None:
+    (record,) = (Path(settings().lake) / "_lake/records").iterdir()
+    data = record.read_bytes()
+    record.write_bytes(data[:20] + bytes(40) + data[60:])
+    before = [rows(settings(), sql) for sql in BOOKS]
+    with pytest.raises(ReadError, match=record.name):
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    assert [rows(settings(), sql) for sql in BOOKS] == before
+    record.write_bytes(data)
+    assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").counts.events == 2
 
 
 @pytest.mark.slow

@@ -444,8 +444,9 @@ def test_sql_is_the_last_way_out(source: str) -> None:
         "aws_alb": {"CASE WHEN {0} = 'PATCH'", total},
         "aws_clb": {"CASE WHEN least(", "CASE WHEN {0} = 'PATCH'", total},
         "aws_cloudfront": {
-            *("CASE WHEN {0} = 'PATCH'", "{0} || 'T' || {1} || 'Z'", "CASE WHEN contains({0}, '%00')", total),
-            *("to_json([{0}])", "to_json(nullif(list_filter", "replace({0}, '%20', ' ')"),
+            *("CASE WHEN {0} = 'PATCH'", "{0} || 'T' || {1} || 'Z'", total),
+            *("CASE WHEN contains(CASE WHEN contains({0}, '%20')", "to_json([{0}])"),
+            *("to_json(nullif(list_filter", "replace({0}, '%20', ' ')"),
         },
         "aws_cloudtrail": {"coalesce(strftime"},
         "aws_config": {

@@ -69,15 +69,14 @@ def tls(at: Column) -> Fields:
     return {
         "tls.sni":     sni(at),
         "tls.version": first(at.tls.json("version").replace(UNDETERMINED="Unknown"), default="Unknown"),
-        **{
-            path: value
-            for name in ("ja3", "ja3s")
-            for path, value in {
-                f"tls.{name}_hash.value":        at.tls.json(name, "hash"),
-                f"tls.{name}_hash.algorithm_id": when(at.tls.json(name, "hash").is_not_null()).then("MD5"),
-            }.items()
-        },
+        **fingerprint("tls.ja3_hash", at.tls.json("ja3", "hash")),
+        **fingerprint("tls.ja3s_hash", at.tls.json("ja3s", "hash")),
     }
+
+
+def fingerprint(where: str, value: Expr) -> Fields:
+    """The hash of one side's offer."""
+    return {f"{where}.value": value, f"{where}.algorithm_id": when(value.is_not_null()).then("MD5")}
 
 
 def queried(at: Column, member: str) -> Expr:

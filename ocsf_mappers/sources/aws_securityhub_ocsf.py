@@ -72,9 +72,7 @@ RESOURCE: Fields = {
 COMMON: Fields = {
     # classification
     "activity_id": caption(col.activity_id, col.activity_name, "Unknown, Create, Update, Close"),
-    "severity_id": coalesce(
-        caption(col.severity_id, col.severity, SEVERITIES), "Unknown"
-    ),
+    "severity_id": coalesce(caption(col.severity_id, col.severity, SEVERITIES), "Unknown"),
     "status_id":   caption(col.status_id, col.status, "Unknown, New, In Progress, Suppressed, Resolved"),
     "confidence_score": col.confidence_score,
     "comment":     col.comment,

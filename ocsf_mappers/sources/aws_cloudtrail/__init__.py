@@ -27,6 +27,7 @@ from ocsf_mappers import (
     Product,
     Source,
     Switches,
+    arn_account,
     coalesce,
     col,
     json_struct,
@@ -183,7 +184,6 @@ by_error = when(without_error).then("Success").otherwise("Failure")
 by_role = col.eventName.is_in(*ROLES_ASSUMED, "AssumeRoot")
 by_saml = (col.eventName == "AssumeRoleWithSAML") | more.json("SamlProviderArn").is_not_null()
 own_account = col.eventName.is_in(*OWN_ACCOUNT) & request.json("userName").is_null()
-ARN_ACCOUNT = r"^arn:[^:]*:[^:]*:[^:]*:(\d{12}):"
 EXPIRATION = "coalesce(strftime(try_strptime({0}, ['%b %d, %Y, %I:%M:%S %p', '%b %d, %Y %I:%M:%S %p']), '%Y-%m-%dT%H:%M:%SZ'), {0})"
 """STS writes "Jul 10, 2023, 1:04:10 PM", in UTC; a time in ISO 8601 stays as it is."""
 
@@ -278,7 +278,7 @@ AUTHENTICATION: Fields = COMMON | {
     "user.name":        coalesce(request.json("roleSessionName"), request.json("name"), when(~by_role).then(coalesce(given(who.userName), more.json("UserName"), session_name))),
     "user.uid":         coalesce(request.json("roleArn"), request.json("targetPrincipal"), response.json("federatedUser", "arn"), given(who.arn)),
     "user.uid_alt":     coalesce(response.json("assumedRoleUser", "assumedRoleId"), response.json("federatedUser", "federatedUserId"), when(~by_role).then(coalesce(given(who.principalId), who.onBehalfOf.userId))),
-    "user.account.uid": coalesce(request.json("roleArn").extract(ARN_ACCOUNT), request.json("targetPrincipal").extract(r"(\d{12})"), account),
+    "user.account.uid": coalesce(arn_account(request.json("roleArn")), request.json("targetPrincipal").extract(r"(\d{12})"), account),
     "session.uid":             response.json("assumedRoleUser", "arn"),
     "session.uid_alt":         response.json("assumedRoleUser", "assumedRoleId"),
     "session.credential_uid":  response.json("credentials", "accessKeyId"),

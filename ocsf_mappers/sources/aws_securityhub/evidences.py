@@ -1,17 +1,6 @@
 """What a detection has seen: `evidences`. The whole of each detail stands beside its attributes in `data`."""
 
-from ocsf_mappers import (
-    Column,
-    Expr,
-    Fields,
-    Obj,
-    coalesce,
-    col,
-    connection_protocol,
-    element,
-    obj,
-    when,
-)
+from ocsf_mappers import Column, Expr, Fields, Obj, coalesce, col, connection_protocol, element, obj, when
 from ocsf_mappers.sources.aws_securityhub.guardduty import LOCAL_IP, actions
 
 action = col.Action

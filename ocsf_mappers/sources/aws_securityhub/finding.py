@@ -1,6 +1,6 @@
 """The finding itself, and what differs by class."""
 
-from ocsf_mappers import Fields, coalesce, col, first, obj, object_key, outer, sql, when
+from ocsf_mappers import Column, Expr, Fields, arn_account, coalesce, col, first, obj, object_key, outer, sql, when
 from ocsf_mappers.sources.aws_securityhub.evidences import EVIDENCES
 
 SEVERITY = {90: "Critical", 70: "High", 40: "Medium", 1: "Low"}
@@ -22,7 +22,16 @@ LABELS_OF = """to_json(list_transform(map_entries(from_json({0}, '"MAP(VARCHAR, 
     lambda tag: tag.key || '=' || coalesce(tag.value, '')))"""
 """Tags as `key=value`."""
 
-OWNER = r"^arn:[^:]*:[^:]*:[^:]*:(\d{12}):"
+
+def owner(resource: Expr) -> Expr:
+    """The account that a resource is in, by its id."""
+    return coalesce(arn_account(resource), resource.extract(r"^AWS::::Account:(\d{12})$"))
+
+
+def rated(severity: Column) -> Expr:
+    """A severity by its label, or by its number; Product has the scale of each product."""
+    return coalesce(severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"))
+
 
 RESOURCE: Fields = {
     "type":              col.Type,
@@ -30,7 +39,7 @@ RESOURCE: Fields = {
     "cloud_partition":   col.Partition,
     "region":            col.Region,
     "labels":            sql(LABELS_OF, reads=[col.Tags], carries=False).each_of(),
-    "owner.account.uid": coalesce(col.Id.extract(OWNER), col.Id.extract(r"^AWS::::Account:(\d{12})$")),
+    "owner.account.uid": owner(col.Id),
     "data":              col.Details,
     "role_id":           col.ResourceRole.replace(Actor="Actor", Target="Target"),
 }  # fmt: skip
@@ -42,14 +51,9 @@ COMMON: Fields = {
         .when(col.CreatedAt == col.UpdatedAt).then("Create")
         .otherwise("Update")
     ),
-    "severity_id": coalesce(
-        # Product has the scale of each product
-        severity.Label.replace(LABELS), severity.Normalized.band(SEVERITY, otherwise="Informational"), "Unknown",
-    ),
+    "severity_id": coalesce(rated(severity), "Unknown"),
     # as the product rates it, where a customer changed that
-    "vendor_attributes.severity_id": coalesce(
-        provided.Label.replace(LABELS), provided.Normalized.band(SEVERITY, otherwise="Informational"),
-    ),
+    "vendor_attributes.severity_id": rated(provided),
     # somebody was told: the text itself stays in `unmapped`
     "status_id":   when(workflow == "NOTIFIED").then("In Progress").otherwise(
         workflow.replace(NEW="New", SUPPRESSED="Suppressed", RESOLVED="Resolved")
@@ -110,9 +114,7 @@ ONE_RESOURCE: Fields = {
         "region":          main.json("0", "Region"),
         "criticality":     col.Criticality,
         "data":            main.json("0", "Details"),
-        "owner.account.uid": coalesce(
-            main.json("0", "Id").extract(OWNER), main.json("0", "Id").extract(r"^AWS::::Account:(\d{12})$")
-        ),
+        "owner.account.uid": owner(main.json("0", "Id")),
     }, needs="uid"),
     "resources": main.each(RESOURCE),
 }  # fmt: skip

@@ -179,8 +179,8 @@ class Policy:
         paths = tuple(((name.casefold(), True),) for name in rules.MEMBERS)
         also = re.compile(f'(?!(?s:.*")?(?:{OTHER_NAME})\\Z)(?s:.*")?(?:{CREDENTIAL_NAME})')
         found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
-        others = rules.other_members_pattern()
-        return [NamedMembers(CREDENTIALS, found, rules.members_pattern(), True, others, OTHER_NAME)]
+        names, others = rules.members_pattern(), rules.other_members_pattern()
+        return [NamedMembers(CREDENTIALS, found, names, plain=True, others=others, left=OTHER_NAME)]
 
 
 def of(settings: Wishes) -> Policy | None:
@@ -225,7 +225,7 @@ def of_text(text: str, settings: Wishes) -> Policy:
 def _patterns() -> Iterator[tuple[str, str]]:
     for name, forms in DETECTORS.items():
         for form in forms:
-            yield name, form.pattern + form.name
+            yield name, form.pattern + form.name + form.inner
 
 
 def _likely_first(names: Sequence[str]) -> list[str]:

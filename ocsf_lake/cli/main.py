@@ -185,7 +185,7 @@ class _Leave:
     """
 
     code: object = None
-    """What the command ends with; without one, as after ^C, Python ends in its own way."""
+    """What the command ends with; where that is no number, Python ends in its own way."""
 
     def __call__(self) -> None:
         if isinstance(self.code, int):
@@ -196,7 +196,7 @@ class _Leave:
 
 
 def entry_point() -> None:
-    """`main`, with nothing to do in this process after it."""
+    """`main`, with nothing to do in this process after it; what `atexit` was told before is left out."""
     atexit.register(leave := _Leave())
     try:
         main()

@@ -173,9 +173,9 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summ
         # As they ended, so that counts, and who saw something first, come out as they were.
         last = {record.batch.id: record for record in all_records if record.batch is not None}
         moved = [record for record in all_records if record.moved is not None]
-        left = _Left.of(moved)
+        left_behind = _LeftBehind.of(moved)
         for record in sorted(last.values(), key=lambda record: (record.at, record.number)):
-            if not left.has(record):
+            if not left_behind.has(record):
                 _put_batch(connection, record)
         for record in all_records:
             _put_rows(connection, record)
@@ -191,7 +191,7 @@ def _fill(connection: sa.Connection, store: Store, recorded: bool) -> tuple[Summ
 
 
 @dataclass(frozen=True)
-class _Left:
+class _LeftBehind:
     """Batches that died before the ledger counted them as done, and whose partitions were moved then.
 
     What was done by then moved along. What was not has its files where nobody looks for them, and is done anew.
@@ -205,7 +205,7 @@ class _Left:
     taken: Set[str]
 
     @classmethod
-    def of(cls, moved: Iterable[Record]) -> _Left:
+    def of(cls, moved: Iterable[Record]) -> _LeftBehind:
         """By the records of compactions, by number."""
         rows = [record.put or {} for record in moved]
         places = [_place(row) for put in rows for row in put.get(GENERATIONS.name, [])]

@@ -100,7 +100,7 @@ def _asked(settings: Settings, rows: str, conditions: list[exp.Expr]) -> list[st
 def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *, alone: bool) -> Iterator[str]:
     """What one condition says, asked of the rows; of one that stands alone, not that no row meets it."""
     column = condition.this
-    for bracket in condition.find_all(exp.Bracket):
+    if bracket := condition.find(exp.Bracket):
         literal = bracket.expressions[0] if bracket.expressions else None
         if isinstance(literal, exp.Literal) and literal.is_string:
             yield from _keys(connection, rows, bracket.this.sql("duckdb"), literal.name)

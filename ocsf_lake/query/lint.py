@@ -347,8 +347,10 @@ def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     if last == "ip" and _NETWORK.fullmatch(value):
         return f"rows have single addresses; {NETWORKS}", None
     if last in _IDS and literal.is_string and not value.lstrip("-").isdecimal():
-        beside = f"{_IDS[last]} = {_caption(_IDS[last], value)!r}"
-        return f"ids are numbers, and their captions stand beside them: {beside}", None
+        beside, known = _IDS[last], _captions(_IDS[last])
+        is_any = (caption := _caption(beside, value)) in known or beside == "activity_name"
+        instead = f"{beside} = {caption!r}" if is_any else f"{beside} may be {', '.join(sorted(known))}"
+        return f"ids are numbers, and their captions stand beside them: {instead}", None
     if last in CLOSED and not literal.is_string:
         return f"captions are text, and their ids stand beside them: {_CAPTIONS[last]} = {value}", None
     if path == "query.hostname" and value and not value.endswith("."):

@@ -93,6 +93,8 @@ def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: st
         ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of 10.1.0.0/16 are"),
         ("src_endpoint.ip LIKE 'fd00::/8'", "rows have single addresses; those of 10.1.0.0/16 are"),
         ("status_id = 'failed'", "status = 'Failure'"),
+        ("status_id = 'xyzzyq'", "status may be Fail, Failure, "),
+        ("activity_id = 'Xyzzyq'", "activity_name = 'Xyzzyq'"),
         ("connection_info.direction_id <> 'ingress'", "direction = 'Inbound'"),
         ("severity = 1", "severity_id = 1"),
     ],

@@ -16,7 +16,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import Encoded
 from ocsf_lake.storage.writer import Writer
 from ocsf_mappers import registry
-from tests.ocsf_lake.test_export import pages
+from tests.ocsf_lake.export.test_export import pages
 
 DAY_MS = layout.MS_PER_DAY
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-import orjson
+import msgspec
 
 from ocsf_mappers.errors import MappingError, SchemaError, nearest
 from ocsf_mappers.ocsf import shipped
+
+Made = TypeVar("Made")
+Entry = TypeVar("Entry")
 
 DEFAULT_VERSION = "1.1.0"
 """What Security Lake v2 writes and AWS's published queries expect."""
@@ -170,22 +173,27 @@ def _attribute(name: str, entry: Mapping[str, Any]) -> Attribute:
     )
 
 
-def _constraints(entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _holder(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a class and an object have in common."""
     constraints = entry.get("constraints", {})
-    return {kind: tuple(constraints.get(kind, ())) for kind in ("at_least_one", "just_one")}
+    return {
+        "name": name, "caption": entry["caption"], "attributes": _Lazily(entry["attributes"], _attribute),
+        **{kind: tuple(constraints.get(kind, ())) for kind in ("at_least_one", "just_one")},
+    }  # fmt: skip
 
 
-class _Attributes(Mapping[str, Attribute]):
-    """Attributes by name, each made when it is asked for: a version has 20,000, of which a mapper names a few."""
+class _Lazily(Mapping[str, Made]):
+    """What a version has by name, each made when it is asked for: of 20,000 attributes a mapper names a few."""
 
-    def __init__(self, entry: Mapping[str, Any]) -> None:
-        self._entries = entry["attributes"]
-        self._cache: dict[str, Attribute] = {}
+    def __init__(self, entries: Mapping[str, Entry], make: Callable[[str, Entry], Made]) -> None:
+        self._entries = entries
+        self._make = make
+        self._made: dict[str, Made] = {}
 
-    def __getitem__(self, name: str) -> Attribute:
-        if name not in self._cache:
-            self._cache[name] = _attribute(name, self._entries[name])
-        return self._cache[name]
+    def __getitem__(self, name: str) -> Made:
+        if name not in self._made:
+            self._made[name] = self._make(name, self._entries[name])
+        return self._made[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -224,23 +232,31 @@ def load(version: str = DEFAULT_VERSION) -> Schema:
     if version not in shipped.versions():
         versions = ", ".join(shipped.versions())
         raise SchemaError(f"OCSF {version} is not shipped; choose one of {versions}, or compile it (see schemas/)")
-    document = orjson.loads(shipped.read(f"ocsf-{version}.json"))
-    categories = document["categories"]
-    classes = {}
-    for name, entry in document["classes"].items():
-        category = categories.get(entry.get("category"), {})
-        classes[name] = EventClass(
-            name=name,
-            caption=entry["caption"],
-            attributes=_Attributes(entry),
+    document = msgspec.json.decode(shipped.read(f"ocsf-{version}.json"), type=_Document)
+
+    def event_class(name: str, text: msgspec.Raw) -> EventClass:
+        entry = msgspec.json.decode(text)
+        category = document.categories.get(entry.get("category"), {})
+        return EventClass(
+            **_holder(name, entry),
             uid=entry.get("uid", 0),
             category_uid=entry.get("category_uid", category.get("uid", 0)),
             category_name=category.get("caption", "Uncategorized"),
             profiles=frozenset(entry.get("profiles", ())),
-            **_constraints(entry),
         )
-    objects = {
-        name: ObjectType(name=name, caption=entry["caption"], attributes=_Attributes(entry), **_constraints(entry))
-        for name, entry in document["objects"].items()
-    }
-    return Schema(document["ocsf_version"], classes, objects, _scalar_types(document["types"]))
+
+    def object_type(name: str, text: msgspec.Raw) -> ObjectType:
+        return ObjectType(**_holder(name, msgspec.json.decode(text)))
+
+    classes, objects = _Lazily(document.classes, event_class), _Lazily(document.objects, object_type)
+    return Schema(document.ocsf_version, classes, objects, _scalar_types(document.types))
+
+
+class _Document(msgspec.Struct):
+    """A file of compiled facts; of what is large each entry is the text of one class or object."""
+
+    ocsf_version: str
+    categories: dict[str, dict[str, Any]]
+    types: dict[str, dict[str, Any]]
+    classes: dict[str, msgspec.Raw]
+    objects: dict[str, msgspec.Raw]

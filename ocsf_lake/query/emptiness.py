@@ -1,13 +1,16 @@
 """Why an answer is empty, by what the columns of its conditions hold: other case, other ranges, other keys.
 
 Only for a query of one table whose conditions all have to hold; what is not understood is left out. The columns that it
-looks at are those that the query read, of the same partitions.
+looks at are those that the query read, of the same partitions, and it looks no longer than a few seconds.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import sqlglot
@@ -34,6 +37,42 @@ _COMPARED = 10_000
 """To look at the letters of more different texts takes seconds in a large lake."""
 _SHOWN_LETTERS = 80
 """Longer texts, such as requests in JSON, are not told."""
+SECONDS = 5.0
+"""How long it may take: each question reads the columns of a condition once more."""
+TOO_LONG = "why was not found out in {:.0f} s; conditions on eventday, accountid and region leave less to look at"
+
+
+class _TooLongError(Exception):
+    """The time is over."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rows that a query might have given, to be asked about.
+
+    Args:
+        connection: The lake, with what the query reads of it.
+        rows: What follows SELECT.
+        until: When to end, by the monotonic clock.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    rows: str
+    until: float
+
+    def all(self, selected: str, rows: str | None = None) -> list[tuple[Any, ...]]:
+        """What is selected of the rows, or of others."""
+        self._in_time()
+        return lake_query.fetched(self.connection, f"SELECT {selected} {rows or self.rows}", waiting=self._in_time)
+
+    def one(self, selected: str) -> tuple[Any, ...]:
+        """The one row of aggregates over the rows."""
+        (row,) = self.all(selected)
+        return row
+
+    def _in_time(self) -> None:
+        if time.monotonic() > self.until:
+            raise _TooLongError
 
 
 def reasons(settings: Settings, sql: str) -> list[str]:
@@ -62,10 +101,18 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     rows = f"FROM {source.this.sql('duckdb')}"
     if kept:
         rows += f" WHERE {exp.and_(*(condition.copy() for condition in kept)).sql('duckdb')}"
-        if _is_none(settings, rows):  # a pattern or a function of partitions, which were not left out beforehand
-            with opened(settings, reading=True) as lake:
-                return list(pruning.nothing_left({part: lambda _: False}, lake.files.partitions))
-    return _asked(settings, rows, [condition for condition in conditions if condition not in kept])
+    found: list[str] = []
+    try:
+        with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, sql) as connection:
+            asked = _Asked(connection, rows, time.monotonic() + SECONDS)
+            # A pattern or a function of partitions, which were not left out beforehand.
+            if kept and asked.one("count(*)") == (0,):
+                with opened(settings, reading=True) as lake:
+                    return list(pruning.nothing_left({part: lambda _: False}, lake.files.partitions))
+            found += _reasons(asked, [condition for condition in conditions if condition not in kept])
+    except _TooLongError:
+        found.append(TOO_LONG.format(SECONDS))
+    return found
 
 
 def _never(condition: exp.Expr) -> Iterator[str]:
@@ -76,37 +123,29 @@ def _never(condition: exp.Expr) -> Iterator[str]:
         yield f"{condition.sql('duckdb')}: nothing stands between the brackets, and no row is one of nothing"
 
 
-def _is_none(settings: Settings, rows: str) -> bool:
-    query = f"SELECT count(*) {rows}"
-    with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, query) as connection:
-        return _one(connection, query) == (0,)
-    return False
+def _reasons(asked: _Asked, conditions: list[exp.Expr]) -> Iterator[str]:
+    is_alone = len(conditions) == 1
+    some = False
+    for condition in conditions:
+        for reason in _of(asked, condition, alone=is_alone):
+            some = True
+            yield reason
+    if conditions and not is_alone and not some:
+        every = exp.and_(*(condition.copy() for condition in conditions)).sql("duckdb")
+        if asked.one(f"count_if({every})") == (0,):
+            yield "no row meets all of the conditions"
 
 
-def _asked(settings: Settings, rows: str, conditions: list[exp.Expr]) -> list[str]:
-    if not conditions:
-        return []
-    found: list[str] = []
-    with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, f"SELECT * {rows}") as connection:
-        for condition in conditions:
-            found += _of(connection, rows, condition, alone=len(conditions) == 1)
-        if not found and len(conditions) > 1:
-            every = exp.and_(*(condition.copy() for condition in conditions)).sql("duckdb")
-            if _one(connection, f"SELECT count_if({every}) {rows}") == (0,):
-                found.append("no row meets all of the conditions")
-    return found
-
-
-def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *, alone: bool) -> Iterator[str]:
+def _of(asked: _Asked, condition: exp.Expr, *, alone: bool) -> Iterator[str]:
     """What one condition says, asked of the rows; of one that stands alone, not that no row meets it."""
     column = condition.this
     if bracket := condition.find(exp.Bracket):
         literal = bracket.expressions[0] if bracket.expressions else None
         if isinstance(literal, exp.Literal) and literal.is_string:
-            yield from _keys(connection, rows, bracket.this.sql("duckdb"), literal.name)
+            yield from _keys(asked, bracket.this.sql("duckdb"), literal.name)
         return
     if isinstance(column, exp.Column) and column.table.lower() == _MAP:  # as DuckDB takes it: unmapped.eventCategory
-        yield from _keys(connection, rows, _MAP, column.name)
+        yield from _keys(asked, _MAP, column.name)
         return
     if not isinstance(column, exp.Column | exp.Dot):
         return
@@ -114,50 +153,45 @@ def _of(connection: duckdb.DuckDBPyConnection, rows: str, condition: exp.Expr, *
     sql, written = condition.sql("duckdb"), condition.sql()  # names without DuckDB's quotes, to be read
     value = condition.args.get("expression")
     if isinstance(condition, exp.EQ) and isinstance(value, exp.Literal) and value.is_string:
-        asked = f"SELECT count_if({sql}), any_value(typeof({at})), approx_count_distinct({at}) {rows}"
-        met, kind, different = _one(connection, asked)
+        met, kind, different = asked.one(f"count_if({sql}), any_value(typeof({at})), approx_count_distinct({at})")
         if not met:
-            assert isinstance(different, int)
-            alike = _spelled(connection, rows, at, value.name, different) if kind == "VARCHAR" else []
+            alike = _spelled(asked, at, value.name, different) if kind == "VARCHAR" else []
             if alike or not alone:
                 yield f"no row has {written}" + (f"; there is {', '.join(alike)}" if alike else "")
     elif isinstance(condition, _RANGES):
-        low, high, met = _one(connection, f"SELECT min({at}), max({at}), count_if({sql}) {rows}")
+        low, high, met = asked.one(f"min({at}), max({at}), count_if({sql})")
         if low is not None and not met:
             yield f"no row has {written}: {column.sql()} goes from {_shown(low)} to {_shown(high)}"
     elif isinstance(condition, exp.Like) and value is not None and not condition.args.get("negate"):
         pattern = value.sql("duckdb")
-        asked = f"count_if({sql}), count_if({at} ILIKE {pattern}), any_value({at}) FILTER ({at} ILIKE {pattern})"
-        met, in_any_case, one = _one(connection, f"SELECT {asked} {rows}")
+        in_case = f"count_if({at} ILIKE {pattern}), any_value({at}) FILTER ({at} ILIKE {pattern})"
+        met, in_any_case, one = asked.one(f"count_if({sql}), {in_case}")
         if not met and in_any_case:
             yield f"no row has {written}; ILIKE, for letters of any case, is met by {in_any_case:,}, such as {one!r}"
         elif not met and not alone:
             yield f"no row has {written}"
-    elif not alone and _one(connection, f"SELECT count_if({sql}) {rows}") == (0,):
+    elif not alone and asked.one(f"count_if({sql})") == (0,):
         yield f"no row has {written}"
 
 
-def _spelled(
-    connection: duckdb.DuckDBPyConnection, rows: str, at: str, word: str, different: int
-) -> list[str]:
+def _spelled(asked: _Asked, at: str, word: str, different: int) -> list[str]:
     """The most frequent texts that are spelled like a word, else those that it is within.
 
     Args:
-        connection: The lake.
-        rows: What follows SELECT.
+        asked: The rows.
         at: The column, of texts.
         word: The word.
         different: How many different texts there are, about; of very many only those in other letters are looked for.
     """
     text = sqltext.text(word)
     if different > _COMPARED:
-        query = f"SELECT any_value({at}) FILTER (lower({at}) = lower({text})) {rows}"
-        return [repr(v) for (v,) in lake_query.fetched(connection, query) if v is not None]
+        (one,) = asked.one(f"any_value({at}) FILTER (lower({at}) = lower({text}))")
+        return [] if one is None else [repr(one)]
     like = f"{_letters('v')} = {_letters(text)}"
     within = f" OR contains(lower(v), lower({text}))" if len(word) >= _SHORTEST else ""
-    counted = f"SELECT {at} AS v, count(*) AS n {rows} GROUP BY v"
-    near = f"SELECT v, {like} AS alike FROM ({counted}) WHERE {like}{within}"
-    found = list(lake_query.fetched(connection, f"{near} ORDER BY alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"))
+    counted = f"FROM (SELECT {at} AS v, count(*) AS n {asked.rows} GROUP BY v)"
+    near = f"WHERE {like}{within} ORDER BY alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"
+    found = asked.all(f"v, {like} AS alike", f"{counted} {near}")
     alike = [v for v, is_alike in found if is_alike] or [v for v, _ in found if len(v) <= _SHOWN_LETTERS]
     return [repr(v) for v in alike if word]
 
@@ -167,24 +201,18 @@ def _letters(sql: str) -> str:
     return f"regexp_replace(lower({sql}), '[^[:alnum:]]', '', 'g')"
 
 
-def _keys(connection: duckdb.DuckDBPyConnection, rows: str, at: str, asked: str) -> Iterator[str]:
+def _keys(asked: _Asked, at: str, wanted: str) -> Iterator[str]:
     """Of a map that is asked for a key that no row has, the keys that there are."""
-    each = f"SELECT unnest(map_keys({at})) AS key {rows}"
-    query = f"SELECT key FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key"
-    keys = [key for (key,) in lake_query.fetched(connection, query)]
-    if keys and asked not in keys:
+    each = f"SELECT unnest(map_keys({at})) AS key {asked.rows}"
+    keys = [key for (key,) in asked.all("key", f"FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key")]
+    if keys and wanted not in keys:
         more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
-        yield f"{at}: no row has the key {asked!r}{nearest(asked, keys)}"
+        yield f"{at}: no row has the key {wanted!r}{nearest(wanted, keys)}"
         yield f"  keys there are: {', '.join(keys[:_SHOWN_KEYS])}{more}"
 
 
 def _columns(condition: exp.Expr) -> set[str]:
     return {column.name.lower() for column in condition.find_all(exp.Column)}
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[object, ...]:
-    (row,) = lake_query.fetched(connection, sql)
-    return row
 
 
 def _shown(value: object) -> str:

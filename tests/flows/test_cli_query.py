@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ocsf_lake.query import emptiness
 from ocsf_lake.storage import s3
 from tests.flows.conftest import RunCommand
 from tests.ocsf_lake.test_athena import Stub
@@ -136,6 +137,30 @@ def test_an_empty_answer_says_what_there_is_instead(ocsf_lake: RunCommand, ready
     assert run.code == 0
     assert "vpc_flow has no events of that region, account and time; it has those of region" in run.err
     assert "eventday 2026" in run.err or "eventday 2025" in run.err
+
+
+def test_only_what_an_empty_query_read_is_asked_why(ocsf_lake: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "flows.log").write_text(
+        "version account-id srcaddr dstaddr dstport protocol start end action log-status\n"
+        "2 111122223333 192.0.2.1 192.0.2.2 443 6 1741651200 1741651259 ACCEPT OK\n"
+        "2 111122223333 192.0.2.1 192.0.2.2 443 6 1742515200 1742515259 ACCEPT OK\n"
+    )
+    lake = ("--lake", str(tmp_path / "lake"))
+    ocsf_lake("ingest", "aws_vpc_flow", str(tmp_path / "flows.log"), *lake)
+    (later,) = (tmp_path / "lake").rglob("eventDay=20250321/*.parquet")
+    later.unlink()
+    run = ocsf_lake("query", "FROM vpc_flow WHERE time_dt < '2025-03-13' AND dst_endpoint.port = -1", *lake)
+    assert (run.code, run.err) == (0, "no row has dst_endpoint.port = -1\n")
+    assert ocsf_lake("query", "SELECT count(time) FROM vpc_flow", *lake).code == 1
+
+
+def test_why_an_answer_is_empty_is_not_looked_for_without_end(
+    ocsf_lake: RunCommand, ready_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emptiness, "SECONDS", -1.0)
+    run = ocsf_lake("query", "FROM vpc_flow WHERE src_endpoint.port = -1 AND time > 1", "--lake", str(ready_lake))
+    assert run.code == 0
+    assert run.err.startswith("why was not found out in")
 
 
 def test_an_empty_table_is_said_to_be_empty(ocsf_lake: RunCommand, ready_lake: Path) -> None:

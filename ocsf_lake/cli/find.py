@@ -105,19 +105,24 @@ def columns(
     like: Annotated[
         str | None, typer.Option("--like", metavar="TEXT", help="Only paths or descriptions with this in them.")
     ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Shares of all rows, which are read for it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the paths of a table of events, one a line: type, OCSF's caption, and the share of rows that have a value.
 
-    The shares are of all rows of the table, which are read for it.
+    The shares are of the newest rows: some hundred thousand, or those of two hundred files.
     """
     with terminal.ended_quietly():
-        show_columns(settings_of_lake(lake), table, like, as_json=as_json)
+        show_columns(settings_of_lake(lake), table, like, whole=whole, as_json=as_json)
 
 
-def show_columns(config: Settings, table: str, like: str | None = None, *, as_json: bool = False) -> None:
+def show_columns(
+    config: Settings, table: str, like: str | None = None, *, whole: bool = False, as_json: bool = False
+) -> None:  # fmt: skip
     """Prints the paths of a table."""
-    rows = _columns(config, table, like)
+    rows, counted, there = _columns(config, table, like, whole=whole)
+    if counted < there:
+        terminal.say(f"shares are of the newest {counted:,} of {there:,} rows; --all reads them all")
     if as_json:
         output.print_json(rows)
         return
@@ -125,7 +130,10 @@ def show_columns(config: Settings, table: str, like: str | None = None, *, as_js
     output.print_table(["path", "type", "filled", "description"], lines)
 
 
-def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, Any]]:
+def _columns(
+    config: Settings, table: str, like: str | None, *, whole: bool
+) -> tuple[list[dict[str, Any]], int, int]:  # fmt: skip
+    """The paths of a table; how many rows the shares are of; how many there are."""
     from ocsf_lake.catalogs import security_lake
     from ocsf_lake.query import columns as paths_of
     from ocsf_lake.query import query, shown
@@ -141,14 +149,17 @@ def _columns(config: Settings, table: str, like: str | None) -> list[dict[str, A
         )
     paths = paths_of.matching(name, paths_of.of(name, config.ocsf_version), like)
     sql = paths_of.filled(name, paths)
-    with query.connected(config, f"FROM {name}") as connection:
+    files = None if whole else paths_of.newest
+    with query.connected(config, f"FROM {name}", paths_of.ROWS, files=files) as connection:
         _, batches = query.stream(connection, sql, waiting=terminal.Waiting(connection.query_progress))
         ((total, *counts),) = [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
+        ((there,),) = query.fetched(connection, paths_of.ROWS, {"table": name})
     shares = [(count or 0) / total if total else None for count in counts]  # of nulls alone no count
-    return [
+    rows: list[dict[str, Any]] = [
         {"path": path.path, "type": path.type, "filled": share, "description": path.says, "values": list(path.values)}
         for path, share in zip(paths, shares, strict=True)
     ]
+    return rows, total, there
 
 
 def _share(share: float | None) -> terminal.Amount:

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.database import has, select_in
+from ocsf_lake.ledger.overview import event_day
 from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED
+from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 
 Chosen = Callable[[tuple[str, ...]], bool]
@@ -73,6 +76,19 @@ class Files:
         with self._moment() as connection:
             return {table: list(_files(connection, table, chosen)) for table, chosen in tables.items()}
 
+    def newest(
+        self, tables: Mapping[str, Chosen | None], rows: int, most: int | None = None
+    ) -> dict[str, list[LakeFile]]:  # fmt: skip
+        """Files of the newest days of tables, as many as have so many rows together, by path.
+
+        Args:
+            tables: See `of`.
+            rows: Rows of each table.
+            most: Files of each table, at most.
+        """
+        with self._moment() as connection:
+            return {table: _newest(connection, table, chosen, rows, most) for table, chosen in tables.items()}
+
     @contextmanager
     def _moment(self) -> Iterator[sa.Connection]:
         """A transaction all of whose queries see the same; in SQLite each does."""
@@ -89,13 +105,7 @@ def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:
 
 
 def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iterator[LakeFile]:
-    version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
-    query = (
-        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, version)
-        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id, isouter=True)
-        .where(FILES.c.table_name == table)
-        .order_by(FILES.c.path)
-    )
+    query = _of_table(table).order_by(FILES.c.path)
     if chosen is None:
         rows = connection.execute(query).all()
     else:
@@ -103,3 +113,27 @@ def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iter
         rows = sorted(select_in(connection, query, FILES.c.partition, values), key=lambda row: row[0])
     for path, size, digest, written_for in rows:
         yield LakeFile(path, size, digest, written_for)
+
+
+def _newest(
+    connection: sa.Connection, table: str, chosen: Chosen | None, rows: int, most: int | None
+) -> list[LakeFile]:
+    no_day = FILES.c.partition.like(f"%/{layout.UNKNOWN}")
+    query = _of_table(table).order_by(no_day, event_day(connection.engine).desc(), FILES.c.path)
+    found: list[LakeFile] = []
+    for *file, partition, of_file in connection.execute(query.add_columns(FILES.c.partition, FILES.c.rows)):
+        if rows <= 0 or len(found) == most:
+            break
+        if chosen is None or chosen(tuple(partition.split("/"))):
+            found.append(LakeFile(*file))
+            rows -= of_file
+    return sorted(found, key=lambda file: file.path)
+
+
+def _of_table(table: str) -> sa.Select[Any]:
+    version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+    return (
+        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, version)
+        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id, isouter=True)
+        .where(FILES.c.table_name == table)
+    )

@@ -9,6 +9,8 @@ from functools import cache
 import pyarrow as pa
 
 from ocsf_lake.catalogs.definitions import definition
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.ocsf import schema
@@ -26,6 +28,9 @@ _OURS = {
     "mapper_version": "Mapping that made the event",
     "unmapped": "What the mapping has no place for: map of dotted keys to text",
 }
+SHARE_ROWS, SHARE_FILES = 100_000, 200
+"""So many rows, or files, are read to say what share of them has a value."""
+ROWS = "SELECT coalesce(sum(rows), 0)::BIGINT FROM ledger_files WHERE table_name = $table"
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,11 @@ def matching(table: str, paths: Sequence[Path], like: str | None) -> list[Path]:
     if not chosen:
         raise ConfigError(f"{table} has no column with {like!r} in its path or description")
     return chosen
+
+
+def newest(lake: Lake, tables: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
+    """The files of tables that shares are taken of: a table may be terabytes, and what its events have is in a few."""
+    return lake.files.newest(tables, SHARE_ROWS, SHARE_FILES)
 
 
 def filled(table: str, paths: Sequence[Path]) -> str:

@@ -49,6 +49,12 @@ _MAKES_TIMES = frozenset({"epoch_ms", "make_timestamptz"})
 _OTHERWISE = ("pivots", "sample", "when", "joins", "laterals")
 """Parts of a table in a FROM with which a WHERE may not be about the table's own rows."""
 
+_LISTS = (
+    exp.Select, exp.From, exp.Table, exp.Identifier, exp.Alias, exp.Star, exp.Column, exp.Dot, exp.Bracket, exp.Literal,
+    exp.Limit, exp.Offset,
+)  # fmt: skip
+"""Of nothing else is a query that gives rows of one table as they are."""
+
 _Test = Callable[[tuple[str, ...]], bool]
 
 
@@ -91,6 +97,34 @@ def parts(
 def only_names(statements: Sequence[str]) -> bool:
     """Whether statements ask for the names of tables or columns, and read no rows."""
     return bool(statements) and all(_ONLY_NAMES.fullmatch(sql) for sql in statements)
+
+
+def any_rows(statements: Sequence[str]) -> int | None:
+    """How many rows are enough for a query that takes any of a table of events, as in `FROM vpc_flow LIMIT 10`.
+
+    What is asked of the ledger beside it does not count.
+    """
+    try:
+        trees = [sqlglot.parse_one(sql, read="duckdb") for sql in statements]
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return None
+    of_lake = [tree for tree in trees if not all(map(_is_of_ledger, tree.find_all(exp.Table)))]
+    if len(of_lake) != 1 or not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
+        return None
+    limit, offset = (of_lake[0].args.get(name) for name in ("limit", "offset"))
+    if limit is None or not all(map(_is_of_events, of_lake[0].find_all(exp.Table))):
+        return None
+    counts = [part.expression for part in (limit, offset) if part is not None]
+    return sum(int(count.name) for count in counts) if all(count.is_int for count in counts) else None
+
+
+def _is_of_ledger(table: exp.Table) -> bool:
+    return table.name.lower().startswith("ledger_")
+
+
+def _is_of_events(table: exp.Table) -> bool:
+    """Whether it is a table of events itself: the newest row of each thing, which views have, may be anywhere."""
+    return security_lake.table_of(table.name) is not None
 
 
 def _of_view(name: str, part: str, test: _Test | None) -> _Test | None:

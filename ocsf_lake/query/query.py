@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -25,6 +26,7 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
+from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.query import failures, find, lines, lint, pruning, shown, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_mappers import duck, sqltext
@@ -370,6 +372,8 @@ def connect(
         ReadError: A file of the lake is gone.
     """
     parts = pruning.parts(statements, shown.part_of, parameters, extra_tables)
+    if files is None and parts is not None and (rows := pruning.any_rows(statements)) is not None:
+        files = partial(_newest, rows)
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
@@ -415,6 +419,10 @@ def connect(
             connection.close()
             raise
         return connection
+
+
+def _newest(rows: int, lake: Lake, parts: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
+    return lake.files.newest(parts, rows)
 
 
 def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pyarrow import parquet
 import ocsf_lake as face
 from ocsf_lake import config
 from ocsf_lake.cli import completion, terminal
+from ocsf_lake.query import columns
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.text import csv_lines, json_text, rows, unique
 from tests.flows.conftest import RunCommand
@@ -248,6 +250,16 @@ def test_columns_are_paths_with_captions_and_shares(ocsf_lake: RunCommand, ready
     assert {line.split()[0] for line in like} == {"src_endpoint.port", "dst_endpoint.port"}
     assert ocsf_lake("columns", "vpc_flo", *lake).code == 2
     assert ocsf_lake("columns", "vpc_flow", "--like", "nonsense", *lake).code == 2
+
+
+def test_shares_of_columns_are_of_the_newest_rows_unless_all_are_asked_for(
+    ocsf_lake: RunCommand, ready_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = "--lake", str(ready_lake)
+    monkeypatch.setattr(columns, "SHARE_FILES", 1)
+    run = ocsf_lake("columns", "vpc_flow", "--like", "port", *lake)
+    assert re.fullmatch(r"shares are of the newest \d+ of \d+ rows; --all reads them all\n", run.err)
+    assert ocsf_lake("columns", "vpc_flow", "--like", "port", "--all", *lake).err == ""
 
 
 @pytest.mark.slow

@@ -218,3 +218,57 @@ def test_the_ledger_s_tables_are_seen_at_one_moment(lake: Settings) -> None:
         with found.ledger.engine.begin() as writing:
             writing.exec_driver_sql("INSERT INTO batches SELECT * FROM kept")
             writing.exec_driver_sql("DROP TABLE kept")
+
+
+# -- any rows ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        (f"{VPC} LIMIT 10", 10),
+        ("SELECT src_endpoint.ip AS ip, unmapped['a'] FROM vpc_flow_2_0 LIMIT 3 OFFSET 4;", 7),
+        ("SELECT * FROM amazon_security_lake_table_us_east_1_vpc_flow_2_0 LIMIT 2", 2),
+        (f"{VPC}", None),
+        (f"{VPC} LIMIT 10%", None),
+        (f"{VPC} LIMIT $n", None),
+        (f"{VPC} WHERE time > 0 LIMIT 10", None),
+        (f"{VPC} ORDER BY time LIMIT 10", None),
+        (f"SELECT DISTINCT region {VPC} LIMIT 10", None),
+        (f"SELECT unnest(observables) {VPC} LIMIT 10", None),
+        (f"SELECT count(*) {VPC} LIMIT 10", None),
+        (f"SELECT count(*) OVER () {VPC} LIMIT 10", None),
+        (f"{VPC} USING SAMPLE 5 LIMIT 10", None),
+        (f"{VPC}, cloud_trail_mgmt LIMIT 10", None),
+        (f"(SELECT * {VPC}) UNION ALL {VPC} LIMIT 10", None),
+        (f"SELECT (SELECT max(time) {VPC}) {VPC} LIMIT 10", None),
+        ("FROM guardduty_latest LIMIT 10", None),
+        ("FROM quarantine LIMIT 10", None),
+        ("FROM observables LIMIT 10", None),
+        ("FROM ledger_files LIMIT 10", None),
+        ("not SQL LIMIT 10", None),
+    ],
+)
+def test_how_many_rows_are_enough(sql: str, rows: int | None) -> None:
+    assert pruning.any_rows([sql]) == rows
+    assert pruning.any_rows([sql, query.COST_READS]) == rows
+    assert pruning.any_rows([sql, VPC]) is None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 30, 10_000])
+def test_any_rows_of_a_table_are_those_of_its_newest_files(lake: Settings, rows: int) -> None:
+    sql = f"SELECT eventday {VPC} LIMIT {rows}"
+    with query.connected(lake, sql, query.COST_READS) as connection:
+        found = connection.sql(sql).fetchall()
+        cost = query.cost(connection, sql)
+    with query.connected(lake) as connection:
+        there, newest = connection.sql(f"SELECT count(*), max(eventday) {VPC}").fetchall()[0]
+    assert len(found) == cost.rows == min(rows, there)
+    assert rows not in (1, 30) or ({day for (day,) in found} == {newest} and cost.files < cost.of_files)
+
+
+def test_any_rows_of_a_region_are_of_that_region(lake: Settings) -> None:
+    with query.connected(lake) as connection:
+        regions = connection.sql(f"SELECT DISTINCT region {VPC}").fetchall()
+    for (region,) in regions:
+        sql = f"SELECT region FROM amazon_security_lake_table_{region.replace('-', '_')}_vpc_flow_2_0 LIMIT 5"
+        with query.connected(lake, sql) as connection:
+            assert connection.sql(sql).fetchall() == [(region,)] * 5

@@ -87,7 +87,23 @@ class Files:
             most: Files of each table, at most.
         """
         with self._moment() as connection:
-            return {table: _newest(connection, table, chosen, rows, most) for table, chosen in tables.items()}
+            return {table: _some(connection, table, chosen, rows, most) for table, chosen in tables.items()}
+
+    def of_first_rows(
+        self, tables: Mapping[str, Chosen | None], rows: int, *, latest: bool
+    ) -> dict[str, list[LakeFile]]:  # fmt: skip
+        """All files of the days that the first rows by time are of, by path, and of those whose day is not known.
+
+        Args:
+            tables: See `of`.
+            rows: Rows of each table.
+            latest: Whether the first rows are the latest; else the earliest.
+        """
+        with self._moment() as connection:
+            return {
+                table: _some(connection, table, chosen, rows, earliest=not latest, whole_days=True)
+                for table, chosen in tables.items()
+            }
 
     @contextmanager
     def _moment(self) -> Iterator[sa.Connection]:
@@ -115,18 +131,26 @@ def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iter
         yield LakeFile(path, size, digest, written_for)
 
 
-def _newest(
-    connection: sa.Connection, table: str, chosen: Chosen | None, rows: int, most: int | None
-) -> list[LakeFile]:
-    no_day = FILES.c.partition.like(f"%/{layout.UNKNOWN}")
-    query = _of_table(table).order_by(no_day, event_day(connection.engine).desc(), FILES.c.path)
+def _some(
+    connection: sa.Connection, table: str, chosen: Chosen | None, rows: int, most: int | None = None, *,
+    earliest: bool = False, whole_days: bool = False,
+) -> list[LakeFile]:  # fmt: skip
+    day = event_day(connection.engine)
+    has_no_day = FILES.c.partition.like(f"%/{layout.UNKNOWN}")
+    order = (has_no_day.desc() if whole_days else has_no_day, day if earliest else day.desc(), FILES.c.path)
+    query = _of_table(table).add_columns(FILES.c.partition, FILES.c.rows).order_by(*order)
     found: list[LakeFile] = []
-    for *file, partition, of_file in connection.execute(query.add_columns(FILES.c.partition, FILES.c.rows)):
-        if rows <= 0 or len(found) == most:
+    last = ""
+    for *file, partition, of_file in connection.execute(query):
+        values = tuple(partition.split("/"))
+        is_enough = rows <= 0 and not (whole_days and values[-1] == last)
+        if is_enough or len(found) == most:
             break
-        if chosen is None or chosen(tuple(partition.split("/"))):
+        if chosen is None or chosen(values):
             found.append(LakeFile(*file))
-            rows -= of_file
+            last = values[-1]
+            if not (whole_days and last == layout.UNKNOWN):
+                rows -= of_file
     return sorted(found, key=lambda file: file.path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,7 +52,7 @@ _OTHERWISE = ("pivots", "sample", "when", "joins", "laterals")
 
 _LISTS = (
     exp.Select, exp.From, exp.Table, exp.Identifier, exp.Alias, exp.Star, exp.Column, exp.Dot, exp.Bracket, exp.Literal,
-    exp.Limit, exp.Offset,
+    exp.Limit, exp.Offset, exp.Order, exp.Ordered,
 )  # fmt: skip
 """Of nothing else is a query that gives rows of one table as they are."""
 
@@ -99,8 +100,21 @@ def only_names(statements: Sequence[str]) -> bool:
     return bool(statements) and all(_ONLY_NAMES.fullmatch(sql) for sql in statements)
 
 
-def any_rows(statements: Sequence[str]) -> int | None:
-    """How many rows are enough for a query that takes any of a table of events, as in `FROM vpc_flow LIMIT 10`.
+@dataclass(frozen=True)
+class FirstRows:
+    """Rows of a table of events that a query is content with, whatever others there are.
+
+    Args:
+        rows: How many.
+        latest: Whether they are the latest or the earliest; None for any.
+    """
+
+    rows: int
+    latest: bool | None = None
+
+
+def first_rows(statements: Sequence[str]) -> FirstRows | None:
+    """What is enough for `FROM vpc_flow LIMIT 10`, or `FROM vpc_flow ORDER BY time_dt DESC LIMIT 10`.
 
     What is asked of the ledger beside it does not count.
     """
@@ -111,11 +125,26 @@ def any_rows(statements: Sequence[str]) -> int | None:
     of_lake = [tree for tree in trees if not all(map(_is_of_ledger, tree.find_all(exp.Table)))]
     if len(of_lake) != 1 or not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
         return None
-    limit, offset = (of_lake[0].args.get(name) for name in ("limit", "offset"))
+    limit, offset, order = (of_lake[0].args.get(name) for name in ("limit", "offset", "order"))
     if limit is None or not all(map(_is_of_events, of_lake[0].find_all(exp.Table))):
         return None
     counts = [part.expression for part in (limit, offset) if part is not None]
-    return sum(int(count.name) for count in counts) if all(count.is_int for count in counts) else None
+    if not all(count.is_int for count in counts):
+        return None
+    rows = sum(int(count.name) for count in counts)
+    if order is None:
+        return FirstRows(rows)
+    return FirstRows(rows, bool(order.expressions[0].args.get("desc"))) if _is_by_time(of_lake[0], order) else None
+
+
+def _is_by_time(select: exp.Expr, order: exp.Expr) -> bool:
+    """Whether the time of events, whose day is that of the partition, decides before all else which rows are first."""
+    first = order.expressions[0].this
+    others = [node.alias_or_name for node in select.find_all(exp.Alias, exp.Dot)]
+    others += [column.name for column in select.find_all(exp.Column) if column.table]
+    return isinstance(first, exp.Column) and (first.name.lower(),) in _TIMES and not any(
+        (name.lower(),) in _TIMES for name in others
+    )
 
 
 def _is_of_ledger(table: exp.Table) -> bool:

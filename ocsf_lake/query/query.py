@@ -372,8 +372,8 @@ def connect(
         ReadError: A file of the lake is gone.
     """
     parts = pruning.parts(statements, shown.part_of, parameters, extra_tables)
-    if files is None and parts is not None and (rows := pruning.any_rows(statements)) is not None:
-        files = partial(_newest, rows)
+    if files is None and parts is not None and (first := pruning.first_rows(statements)) is not None:
+        files = partial(_of_first_rows, first)
     with opened(settings, reading=True) as lake:
         if parts is None:
             _check_sources(lake, statements)
@@ -421,8 +421,12 @@ def connect(
         return connection
 
 
-def _newest(rows: int, lake: Lake, parts: Mapping[str, Chosen | None]) -> dict[str, list[LakeFile]]:
-    return lake.files.newest(parts, rows)
+def _of_first_rows(
+    first: pruning.FirstRows, lake: Lake, parts: Mapping[str, Chosen | None]
+) -> dict[str, list[LakeFile]]:
+    if first.latest is None:
+        return lake.files.newest(parts, first.rows)
+    return lake.files.of_first_rows(parts, first.rows, latest=first.latest)
 
 
 def _restrict(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:

@@ -1,16 +1,21 @@
 """Files are left out before DuckDB sees them, and no query answers otherwise for it."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
+import sqlalchemy as sa
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger.tables import FILES
 from ocsf_lake.query import pruning, query, shown
+from tests.ocsf_lake.conftest import call, write
 from tests.support import PROJECT
 
 VPC = "FROM vpc_flow"
@@ -220,18 +225,32 @@ def test_the_ledger_s_tables_are_seen_at_one_moment(lake: Settings) -> None:
             writing.exec_driver_sql("DROP TABLE kept")
 
 
-# -- any rows ---------------------------------------------------------------------------------------------------------
+# -- first rows -------------------------------------------------------------------------------------------------------
+ANY_10, LATEST_10 = pruning.FirstRows(10), pruning.FirstRows(10, latest=True)
+
+
 @pytest.mark.parametrize(
-    ("sql", "rows"),
+    ("sql", "first"),
     [
-        (f"{VPC} LIMIT 10", 10),
-        ("SELECT src_endpoint.ip AS ip, unmapped['a'] FROM vpc_flow_2_0 LIMIT 3 OFFSET 4;", 7),
-        ("SELECT * FROM amazon_security_lake_table_us_east_1_vpc_flow_2_0 LIMIT 2", 2),
+        (f"{VPC} LIMIT 10", ANY_10),
+        ("SELECT src_endpoint.ip AS ip, unmapped['a'] FROM vpc_flow_2_0 LIMIT 3 OFFSET 4;", pruning.FirstRows(7)),
+        ("SELECT * FROM amazon_security_lake_table_us_east_1_vpc_flow_2_0 LIMIT 10", ANY_10),
+        (f"{VPC} ORDER BY time_dt DESC LIMIT 10", LATEST_10),
+        (f"SELECT region AS r {VPC} ORDER BY TIME DESC, region LIMIT 8 OFFSET 2", LATEST_10),
+        (f"{VPC} ORDER BY time LIMIT 10", pruning.FirstRows(10, latest=False)),
         (f"{VPC}", None),
         (f"{VPC} LIMIT 10%", None),
         (f"{VPC} LIMIT $n", None),
         (f"{VPC} WHERE time > 0 LIMIT 10", None),
-        (f"{VPC} ORDER BY time LIMIT 10", None),
+        (f"{VPC} WHERE time > 0 ORDER BY time LIMIT 10", None),
+        (f"{VPC} ORDER BY region, time LIMIT 10", None),
+        (f"{VPC} ORDER BY metadata.time LIMIT 10", None),
+        (f"{VPC} ORDER BY time + 1 LIMIT 10", None),
+        (f"{VPC} ORDER BY 1 LIMIT 10", None),
+        (f"{VPC} ORDER BY ALL LIMIT 10", None),
+        (f"SELECT src_endpoint.port AS time {VPC} ORDER BY time LIMIT 10", None),
+        (f"SELECT * REPLACE (severity AS time_dt) {VPC} ORDER BY time_dt LIMIT 10", None),
+        (f"SELECT metadata.time {VPC} ORDER BY time LIMIT 10", None),
         (f"SELECT DISTINCT region {VPC} LIMIT 10", None),
         (f"SELECT unnest(observables) {VPC} LIMIT 10", None),
         (f"SELECT count(*) {VPC} LIMIT 10", None),
@@ -247,10 +266,10 @@ def test_the_ledger_s_tables_are_seen_at_one_moment(lake: Settings) -> None:
         ("not SQL LIMIT 10", None),
     ],
 )
-def test_how_many_rows_are_enough(sql: str, rows: int | None) -> None:
-    assert pruning.any_rows([sql]) == rows
-    assert pruning.any_rows([sql, query.COST_READS]) == rows
-    assert pruning.any_rows([sql, VPC]) is None
+def test_queries_that_are_content_with_some_rows(sql: str, first: pruning.FirstRows | None) -> None:
+    assert pruning.first_rows([sql]) == first
+    assert pruning.first_rows([sql, query.COST_READS]) == first
+    assert pruning.first_rows([sql, VPC]) is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 30, 10_000])
@@ -263,6 +282,38 @@ def test_any_rows_of_a_table_are_those_of_its_newest_files(lake: Settings, rows:
         there, newest = connection.sql(f"SELECT count(*), max(eventday) {VPC}").fetchall()[0]
     assert len(found) == cost.rows == min(rows, there)
     assert rows not in (1, 30) or ({day for (day,) in found} == {newest} and cost.files < cost.of_files)
+
+
+@pytest.mark.parametrize("order", ["time_dt DESC", "time", "time DESC NULLS FIRST"])
+@pytest.mark.parametrize("limit", ["3", "1000", "2000 OFFSET 900"])
+def test_first_rows_by_time_are_the_same_of_fewer_files(
+    lake: Settings, whole: duckdb.DuckDBPyConnection, order: str, limit: str
+) -> None:
+    place = "source_object, source_record"
+    sql = f"SELECT time_dt, {place} {VPC} ORDER BY {order}, {place} LIMIT {limit}"
+    with query.connected(lake, sql, query.COST_READS) as connection:
+        assert connection.sql(sql).fetchall() == whole.sql(sql).fetchall()
+        cost = query.cost(connection, sql)
+    assert cost.files < cost.of_files
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_files_whose_day_is_not_known_may_have_the_first_rows(tmp_path: Path, latest: bool) -> None:
+    """Ingest makes none any more, and earlier versions did."""
+    days = ["2025-03-11", "2025-03-12", "2025-03-13"]
+    calls = [call(number, eventTime=f"{day}T00:00:00Z") for number, day in enumerate(days)]
+    write(tmp_path / "calls.json", json.dumps({"Records": calls}))
+    made = config.load(lake=str(tmp_path / "lake"))
+    ingest.ingest([str(tmp_path / "calls.json")], made, "aws_cloudtrail")
+    with opened(made) as found:
+        first, middle, last = found.files.paths("cloud_trail_mgmt")
+        with found.ledger.engine.begin() as connection:
+            values = sa.func.replace(FILES.c.partition, "20250312", "unknown")
+            connection.execute(sa.update(FILES).where(FILES.c.path == middle).values(partition=values))
+        files = found.files.of_first_rows({"cloud_trail_mgmt": None}, 1, latest=latest)["cloud_trail_mgmt"]
+        newest = found.files.newest({"cloud_trail_mgmt": None}, 1)["cloud_trail_mgmt"]
+    assert [file.path for file in files] == sorted([middle, last if latest else first])
+    assert [file.path for file in newest] == [last]
 
 
 def test_any_rows_of_a_region_are_of_that_region(lake: Settings) -> None:

@@ -208,6 +208,7 @@ def entry_point() -> None:
 def main() -> None:
     """Runs a command; ends with 0 when it is done, 1 when it failed, 2 when it was misused."""
     gc.set_threshold(*GARBAGE)
+    _open_streams()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -220,6 +221,13 @@ def main() -> None:
             say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
             code = 1
         sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Opens what who started the program has closed (`>&-`): there is nothing to read, and writing is no error."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def report(error: Exception) -> int | None:

@@ -17,6 +17,7 @@ from ocsf_lake.cli import main as cli
 from ocsf_lake.ingest import run as ingest
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
+from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
 
 LOGIN = str(SAMPLE_LOGS / "aws_cloudtrail/console_login_success.json")
@@ -195,3 +196,17 @@ def test_a_defect_is_not_hidden(ocsf_lake: RunCommand, monkeypatch: pytest.Monke
     assert (run.code, run.out) == (1, "")
     assert run.err.startswith("Traceback (most recent call last):")
     assert run.err.endswith("ZeroDivisionError\n")
+
+
+@pytest.mark.slow
+def test_streams_that_are_closed_are_no_defect(tmp_path: Path) -> None:
+    def run(arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            f"{sys.executable} -m ocsf_lake {arguments}", shell=True, cwd=tmp_path, env=environment(),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert run(f"ingest {LOGIN} <&- >&- 2>&-").returncode == 0
+    assert (run("tables >&-").returncode, run("tables 2>&-").stdout.count("cloud_trail_mgmt")) == (0, 1)
+    nothing = run("query - <&-")
+    assert (nothing.returncode, "Traceback" in nothing.stderr) == (2, False)

@@ -17,6 +17,10 @@ Chosen = Callable[[tuple[str, ...]], bool]
 """Whether a partition with these values is chosen."""
 
 
+VERSION = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+"""By what the columns of a batch's files go."""
+
+
 @dataclass(frozen=True)
 class LakeFile:
     """A file of the lake.
@@ -89,9 +93,8 @@ def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:
 
 
 def _files(connection: sa.Connection, table: str, chosen: Chosen | None) -> Iterator[LakeFile]:
-    version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
     query = (
-        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, version)
+        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, VERSION)
         .join(BATCHES, BATCHES.c.id == FILES.c.batch_id, isouter=True)
         .where(FILES.c.table_name == table)
         .order_by(FILES.c.path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +32,14 @@ def without(table: pa.Table) -> pa.Table:
     return table.drop_columns(["auth_protocol", "auth_protocol_id"])
 
 
+def make_older(found: Settings) -> None:
+    """What the lake has is as that version left it."""
+    for path in sorted(Path(found.lake, "aws").rglob("*.parquet")):
+        pq.write_table(without(pq.ParquetFile(path).read()), path)
+    with closing(sqlite3.connect(Path(found.lake, "_ledger", "ledger.db"))) as ledger, ledger:
+        ledger.execute("UPDATE batches SET mapper_version = 'older'")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("older_first", [True, False])
 def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> None:
@@ -38,12 +48,7 @@ def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> Non
     ingest.ingest([older], found)
     with query.connected(found) as connection:
         number = query.run(connection, "SELECT count(*) AS n FROM cloud_trail_mgmt")["n"].to_pylist()[0]
-    files = sorted(Path(found.lake, "aws").rglob("*.parquet"))
-    for path in files:
-        pq.write_table(without(pq.ParquetFile(path).read()), path)
-    with sqlite3.connect(Path(found.lake, "_ledger", "ledger.db")) as ledger:
-        ledger.execute("UPDATE batches SET mapper_version = 'older'")
-    ledger.close()
+    make_older(found)
     with query.connected(found) as connection:
         sql = "SELECT user.credential_uid AS key, auth_protocol FROM cloud_trail_mgmt"
         assert set(query.run(connection, sql)["key"].to_pylist()) == {None}
@@ -57,3 +62,22 @@ def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> Non
         day = query.run(connection, "SELECT DISTINCT eventday FROM cloud_trail_mgmt")["eventday"].to_pylist()
         assert day == ["20260203"]
         assert query.cost(connection, "SELECT * FROM cloud_trail_mgmt WHERE eventday = '19990101'").files == 0
+
+
+def test_an_event_of_an_older_file_is_the_same_one_where_what_it_lacks_is_null(
+    settings: Make, tmp_path: Path
+) -> None:
+    found = settings(verify_reads=False, duplicates={"aws_cloudtrail": "drop"})
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    shutil.copy(MORE, logs / "first.json")
+    ingest.ingest([str(logs)], found, "aws_cloudtrail")
+    with query.connected(found) as connection:
+        sql = "SELECT user.credential_uid IS NULL AND auth_protocol IS NULL AS same FROM cloud_trail_mgmt"
+        same = query.run(connection, sql)["same"].to_pylist()
+    make_older(found)
+    shutil.copy(MORE, logs / "again.json")
+    again = ingest.ingest([str(logs)], found, "aws_cloudtrail")
+    assert again.not_read == []
+    counts = again.sources["aws_cloudtrail"]
+    assert (counts.duplicates, counts.variants) == (same.count(True), same.count(False)) == (8, 3)

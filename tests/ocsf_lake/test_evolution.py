@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.query import query
+from ocsf_lake.storage import evolution
 from tests.support import SAMPLE_LOGS
 
 Make = Callable[..., Settings]
@@ -81,3 +83,26 @@ def test_an_event_of_an_older_file_is_the_same_one_where_what_it_lacks_is_null(
     assert again.not_read == []
     counts = again.sources["aws_cloudtrail"]
     assert (counts.duplicates, counts.variants) == (same.count(True), same.count(False)) == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("today", "files"),
+    [
+        pytest.param("abc", ["bac", "ab"], id="in another order"),
+        pytest.param("ab", ["ab", "axb"], id="more columns"),
+        pytest.param("ab", ["ba"], id="in another order alone"),
+    ],
+)
+def test_columns_go_by_their_names_whatever_their_order_was(today: str, files: list[str], tmp_path: Path) -> None:
+    for names in files:
+        pq.write_table(pa.table({name: [f"{name} of {names}"] for name in names}), tmp_path / f"{names}.parquet")
+    groups = [[str(tmp_path / f"{names}.parquet")] for names in files]
+    with duckdb.connect() as connection:
+        sql = evolution.select(
+            connection, pa.table({name: pa.array([], pa.string()) for name in today}), groups,
+            lambda paths: f"SELECT * FROM read_parquet({paths})",
+        )  # fmt: skip
+        found = connection.sql(sql).to_arrow_table().to_pylist()
+    every = set("".join(files)) | set(today)
+    wanted = [{name: f"{name} of {names}" if name in names else None for name in every} for names in files]
+    assert sorted(found, key=str) == sorted(({name: row[name] for name in found[0]} for row in wanted), key=str)

@@ -61,6 +61,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
         )
     definition = _yaml(file, text)
     deployments = definition.get("deployments") or []
+    rename(deployments, say)
     spread(deployments, config.load().lake)
     with get_client(sync_client=True) as client:
         for pool in sorted({item["work_pool"]["name"] for item in deployments}):
@@ -85,6 +86,25 @@ def full_name(deployment: dict[str, Any]) -> str:
     """A deployment as Prefect names it: `flow/deployment`; flows are named as their functions are."""
     function = re.split(r"[.:]", deployment["entrypoint"])[-1]  # package.module.function, or folder/file.py:function
     return f"{function.replace('_', '-')}/{deployment['name']}"
+
+
+def rename(deployments: list[dict[str, Any]], say: Say) -> None:
+    """Puts today's names in the place of those that the flows had when they were a package of their own, `flows`.
+
+    Args:
+        deployments: As a file has them.
+        say: Told which; once for each flow.
+    """
+    ours = {path.stem for path in Path(__file__).parent.glob("*.py")}
+    renamed: dict[str, str] = {}
+    for item in deployments:
+        entrypoint = str(item.get("entrypoint"))
+        package, _, name = entrypoint.partition(".")
+        module = name.partition(".")[0]
+        if package == "flows" and module in ours and not Path("flows", f"{module}.py").exists():
+            item["entrypoint"] = renamed[entrypoint] = f"{__package__}.{name}"
+    for former, name in renamed.items():
+        say(f"entrypoint {former} is {name} now")
 
 
 def spread(deployments: list[dict[str, Any]], lake: str) -> None:

@@ -34,12 +34,8 @@ from ocsf_mappers.ocsf import tables
 
 KEPT = {f"ocsf_lake.{name}": name for name in tables.PROVENANCE.names}
 """Key in an exported event's `unmapped` -> column of the lake."""
-KEPT_WHERE = {
-    "ocsf_lake.region": ("region", "region IS DISTINCT FROM cloud.region"),
-    "ocsf_lake.asl_version": ("asl_version", "asl_version IS NOT NULL"),
-}
-"""Key in `unmapped` -> column, and where nothing else in the event has it."""
-
+KEPT_WHERE = {"ocsf_lake.region": ("region", "cloud.region"), "ocsf_lake.asl_version": ("asl_version", None)}
+"""Key in `unmapped` -> column, and the attribute that says the same in most events; in the others it is kept."""
 
 
 class Sender:
@@ -159,26 +155,35 @@ def _sorted(
 
 
 def _selected(connection: duckdb.DuckDBPyConnection, files: str, source: str) -> str:
-    present = connection.sql(f"SELECT * FROM {files} LIMIT 0").columns
+    present = connection.sql(f"SELECT * FROM {files} LIMIT 0").to_arrow_table().schema
     schema = columns(source)
-    if strange := sorted(set(present) - set(schema.names) - tables.OUTSIDE_OCSF):
+    if strange := sorted(set(present.names) - set(schema.names) - tables.OUTSIDE_OCSF):
         raise CountError(f"files of the lake have columns that this release does not know: {', '.join(strange)}")
     chosen = []
     for name in schema.names:
         quoted = sqltext.name(name)
         if name == "unmapped":
-            chosen.append(f"{_unmapped()} AS unmapped")
+            chosen.append(f"{_unmapped(present)} AS unmapped")
         else:
             # Files of an older release may lack a column.
-            chosen.append(quoted if name in present else f"NULL AS {quoted}")
+            chosen.append(quoted if name in present.names else f"NULL AS {quoted}")
     return ", ".join(chosen)
 
 
-def _unmapped() -> str:
+def _unmapped(present: pa.Schema) -> str:
     """What the source left over, and what the lake adds to the event; of two equal keys the lake's counts."""
     nothing = "MAP([]::VARCHAR[], []::VARCHAR[])"
     members = ", ".join(f"{sqltext.text(key)}: {sqltext.name(name)}::VARCHAR" for key, name in KEPT.items())
     parts = [f"coalesce(unmapped, {nothing})", f"MAP {{{members}}}"]
-    for key, (value, where) in KEPT_WHERE.items():
-        parts.append(f"CASE WHEN {where} THEN MAP {{{sqltext.text(key)}: {value}}} ELSE {nothing} END")
+    for key, (name, attribute) in KEPT_WHERE.items():
+        if name in present.names:
+            other = attribute if attribute and _has(present, attribute) else "NULL"
+            kept = f"MAP {{{sqltext.text(key)}: {name}}}"
+            parts.append(f"CASE WHEN {name} IS DISTINCT FROM {other} THEN {kept} ELSE {nothing} END")
     return f"map_concat({', '.join(parts)})"
+
+
+def _has(present: pa.Schema, attribute: str) -> bool:
+    """Whether an object's member is among the columns."""
+    name, _, member = attribute.partition(".")
+    return name in present.names and present.field(name).type.get_field_index(member) >= 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,11 +29,12 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import objects
 from ocsf_lake.ledger.database import select_in, upsert
+from ocsf_lake.ledger.files import VERSION
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
 from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
-from ocsf_lake.storage import parquet, retry
+from ocsf_lake.storage import evolution, parquet, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import Slice
@@ -44,6 +45,12 @@ from ocsf_mappers.errors import ConfigError
 WAIT_SECONDS = 0.2
 
 REASON = "duplicate of an event that the lake has"
+
+Groups = Mapping[str, Sequence[str]]
+"""Files by what their columns go by: the version of the mapper, and of OCSF, that they were written with."""
+
+_BEFORE = "(source_object, source_etag) IN (SELECT (uri, etag) FROM earlier)"
+"""Of a merged file, the rows of batches that were finished before the one that is rebuilt."""
 
 PLACE = frozenset(["source_object", "source_etag", "source_record", "mapper_version", "region", "accountid"])
 """Columns that say where a record was read and where its event lies; the account and region of the event count."""
@@ -145,7 +152,7 @@ class Search:
     def _of_table(
         self, name: str, events: pa.Table, written: Sequence[FileInfo]
     ) -> tuple[list[int], list[Mapping[str, Any]], int]:
-        paths, merged = self._paths(name, events, written)
+        groups, merged = self._paths(name, events, written)
         schema = registry.table(name).arrow
         columns = [field for field in schema if field.name not in PLACE]
         keys = [key_text(part) for part in self.key]
@@ -162,7 +169,7 @@ class Search:
             inside = f"SELECT _row FROM fresh QUALIFY count(*) OVER (PARTITION BY {listed}) > 1 AND {keyed}"
             suspected = {row for (row,) in connection.execute(inside).fetchall()}
             before: set[int] = set()
-            files = self._files(connection, paths, merged)
+            files = self._files(connection, schema, groups, merged)
             if files:
                 in_files = f"SELECT DISTINCT a._row FROM fresh AS a JOIN (SELECT {named} FROM {files}) AS b ON {same}"
                 before = {row for (row,) in connection.execute(in_files).fetchall()}
@@ -212,48 +219,64 @@ class Search:
         return rows, places, variants
 
     def _files(
-        self, connection: duckdb.DuckDBPyConnection, paths: Sequence[str], merged: Sequence[str]
+        self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema, groups: Groups, merged: Collection[str]
     ) -> str | None:
-        """The rows of files, and those of merged files that earlier batches wrote, as SQL; None without files."""
-        read = [f"SELECT * FROM read_parquet({sqltext.texts(paths)}, hive_partitioning = false)"] if paths else []
+        """The rows of files, in today's columns, and of merged ones those that earlier batches wrote; None without."""
+        if not groups:
+            return None
         if merged:
-            files = f"read_parquet({sqltext.texts(merged)}, hive_partitioning = false)"
-            origins = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {files}").fetchall()
+            every = f"read_parquet({sqltext.texts(sorted(merged))}, hive_partitioning = false)"
+            origins = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {every}").fetchall()
             earlier = _earlier(self.lake.ledger, self.batch.id, origins)
             keys = pa.table({name: [key[place] for key in earlier] for place, name in enumerate(("uri", "etag"))})
             connection.register("earlier", keys)
-            before = "(source_object, source_etag) IN (SELECT (uri, etag) FROM earlier)"
-            read.append(f"SELECT * FROM {files} WHERE {before}")
-        return f"({' UNION ALL BY NAME '.join(read)})" if read else None
 
-    def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> tuple[list[str], list[str]]:
+        def read(paths: Sequence[str]) -> str:
+            found = []
+            for chosen, where in (
+                ([path for path in paths if path not in merged], ""),
+                ([path for path in paths if path in merged], f" WHERE {_BEFORE}"),
+            ):
+                if chosen:
+                    found.append(f"FROM read_parquet({sqltext.texts(chosen)}, hive_partitioning = false){where}")
+            return " UNION ALL ".join(found)
+
+        today = pa.Table.from_batches([], schema)
+        return f"({evolution.select(connection, today, list(groups.values()), read)})"
+
+    def _paths(self, name: str, events: pa.Table, written: Sequence[FileInfo]) -> tuple[Groups, set[str]]:
         """The files that may hold the same events: equal events lie in the same partition and class.
 
         Returns:
-            Files of earlier batches, and files that have rows of earlier batches among others.
+            The files, by what their columns go by; those of them that have rows of later batches, too.
         """
         keys = {(partition, class_uid) for partition, class_uid in parquet.partitions(events)}
-        paths: set[str] = set()
-        merged: set[str] = set()
+        versions: dict[str, str] = {}
+        merged: dict[str, str] = {}
         missing = False
         finished = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in keys})
         for item in finished:
             if (item.partition, item.class_uid) not in keys:
                 continue
             if item.is_merged:
-                merged.add(_place(self.lake.store, item.path))
+                merged[_place(self.lake.store, item.path)] = item.version
             elif not item.is_retired:
-                paths.add(_place(self.lake.store, item.path))
+                versions[_place(self.lake.store, item.path)] = item.version
             # When a lost file is rebuilt, the files it was merged with count as they were then.
             elif self.store is not self.lake.store and self.store.size(item.path) is not None:
-                paths.add(_place(self.store, item.path))
+                versions[_place(self.store, item.path)] = item.version
             elif self.lake.store.size(item.path) is not None:
-                paths.add(_place(self.lake.store, item.path))
+                versions[_place(self.lake.store, item.path)] = item.version
             else:
                 missing = True
         own = [file for file in written if (file.partition, file.class_uid) in keys]
-        paths |= {_place(self.own, file.path) for file in own}
-        return sorted(paths), sorted(merged) if missing else []
+        versions |= {_place(self.own, file.path): "" for file in own}
+        if missing:
+            versions |= merged
+        groups: dict[str, list[str]] = {}
+        for path in sorted(versions):
+            groups.setdefault(versions[path], []).append(path)
+        return groups, merged.keys() & versions.keys()
 
 
 def _place(store: Store, path: str) -> str:
@@ -283,6 +306,7 @@ class _EarlierFile:
         path: Below the lake's root.
         partition: Of a table.
         class_uid: Class of its events.
+        version: What its columns go by.
         is_retired: Whether its rows are in a merged file by now; it may be gone.
         is_merged: Whether it is a merged file, which may have rows of later batches too.
     """
@@ -290,6 +314,7 @@ class _EarlierFile:
     path: str
     partition: Partition
     class_uid: int | None
+    version: str
     is_retired: bool = False
     is_merged: bool = False
 
@@ -307,7 +332,7 @@ def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Pa
         first_done = connection.scalar(sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id, is_done))
         for files in (FILES, RETIRED):
             query = (
-                sa.select(files.c.path, files.c.partition, files.c.class_uid, merged)
+                sa.select(files.c.path, files.c.partition, files.c.class_uid, VERSION, merged)
                 .join(BATCHES, BATCHES.c.id == files.c.batch_id)
                 .where(files.c.table_name == table, is_done)
             )
@@ -316,10 +341,11 @@ def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Pa
                 query = query.where(RETIRED.c.merge_id.is_not(None), ~merged)
             if first_done is not None:
                 query = query.where(merged | (BATCHES.c.done_at < first_done))
-            for path, values, class_uid, is_merged in select_in(connection, query, files.c.partition, partition_texts):
+            found = select_in(connection, query, files.c.partition, partition_texts)
+            for path, values, class_uid, version, is_merged in found:
                 partition = Partition(table, tuple(values.split("/")))
                 again = bool(is_merged) and first_done is not None
-                earlier.append(_EarlierFile(path, partition, class_uid, files is RETIRED, again))
+                earlier.append(_EarlierFile(path, partition, class_uid, version, files is RETIRED, again))
             if first_done is None:
                 break  # all that was retired is in a merged file
     return earlier

@@ -20,6 +20,10 @@ Chosen = Callable[[tuple[str, ...]], bool]
 """Whether a partition with these values is chosen."""
 
 
+VERSION = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
+"""By what the columns of a batch's files go."""
+
+
 @dataclass(frozen=True)
 class LakeFile:
     """A file of the lake.
@@ -155,9 +159,8 @@ def _some(
 
 
 def _of_table(table: str) -> sa.Select[Any]:
-    version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
     return (
-        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, version)
+        sa.select(FILES.c.path, FILES.c.bytes, FILES.c.sha256, VERSION)
         .join(BATCHES, BATCHES.c.id == FILES.c.batch_id, isouter=True)
         .where(FILES.c.table_name == table)
     )

@@ -22,9 +22,9 @@ from ocsf_lake.ledger import overview
 from ocsf_lake.ledger import tables as ledger_tables
 from ocsf_lake.ledger.files import Chosen as FileChoice
 from ocsf_lake.ledger.files import LakeFile
-from ocsf_lake.query import evolution, failures, find, pruning
+from ocsf_lake.query import failures, find, pruning
 from ocsf_lake.query.known_files import KnownFiles
-from ocsf_lake.storage import layout
+from ocsf_lake.storage import evolution, layout
 from ocsf_mappers import duck, registry, sqltext
 from ocsf_mappers.ocsf import tables
 

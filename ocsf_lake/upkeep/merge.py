@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ledger.results import CountError
-from ocsf_lake.query import evolution
-from ocsf_lake.storage import ordered
+from ocsf_lake.storage import evolution, ordered
 from ocsf_mappers import registry, sqltext
 from ocsf_mappers.errors import ConfigError
 

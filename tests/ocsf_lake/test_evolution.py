@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.query import query
+from ocsf_lake.storage import evolution
 from tests.support import SAMPLE_LOGS
 
 Make = Callable[..., Settings]
@@ -30,6 +34,14 @@ def without(table: pa.Table) -> pa.Table:
     return table.drop_columns(["auth_protocol", "auth_protocol_id"])
 
 
+def make_older(found: Settings) -> None:
+    """What the lake has is as that version left it."""
+    for path in sorted(Path(found.lake, "aws").rglob("*.parquet")):
+        pq.write_table(without(pq.ParquetFile(path).read()), path)
+    with closing(sqlite3.connect(Path(found.lake, "_ledger", "ledger.db"))) as ledger, ledger:
+        ledger.execute("UPDATE batches SET mapper_version = 'older'")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("older_first", [True, False])
 def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> None:
@@ -38,12 +50,7 @@ def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> Non
     ingest.ingest([older], found)
     with query.connected(found) as connection:
         number = query.run(connection, "SELECT count(*) AS n FROM cloud_trail_mgmt")["n"].to_pylist()[0]
-    files = sorted(Path(found.lake, "aws").rglob("*.parquet"))
-    for path in files:
-        pq.write_table(without(pq.ParquetFile(path).read()), path)
-    with sqlite3.connect(Path(found.lake, "_ledger", "ledger.db")) as ledger:
-        ledger.execute("UPDATE batches SET mapper_version = 'older'")
-    ledger.close()
+    make_older(found)
     with query.connected(found) as connection:
         sql = "SELECT user.credential_uid AS key, auth_protocol FROM cloud_trail_mgmt"
         assert set(query.run(connection, sql)["key"].to_pylist()) == {None}
@@ -57,3 +64,45 @@ def test_what_older_files_lack_is_null(settings: Make, older_first: bool) -> Non
         day = query.run(connection, "SELECT DISTINCT eventday FROM cloud_trail_mgmt")["eventday"].to_pylist()
         assert day == ["20260203"]
         assert query.cost(connection, "SELECT * FROM cloud_trail_mgmt WHERE eventday = '19990101'").files == 0
+
+
+def test_an_event_of_an_older_file_is_the_same_one_where_what_it_lacks_is_null(
+    settings: Make, tmp_path: Path
+) -> None:
+    found = settings(verify_reads=False, duplicates={"aws_cloudtrail": "drop"})
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    shutil.copy(MORE, logs / "first.json")
+    ingest.ingest([str(logs)], found, "aws_cloudtrail")
+    with query.connected(found) as connection:
+        sql = "SELECT user.credential_uid IS NULL AND auth_protocol IS NULL AS same FROM cloud_trail_mgmt"
+        same = query.run(connection, sql)["same"].to_pylist()
+    make_older(found)
+    shutil.copy(MORE, logs / "again.json")
+    again = ingest.ingest([str(logs)], found, "aws_cloudtrail")
+    assert again.not_read == []
+    counts = again.sources["aws_cloudtrail"]
+    assert (counts.duplicates, counts.variants) == (same.count(True), same.count(False)) == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("today", "files"),
+    [
+        pytest.param("abc", ["bac", "ab"], id="in another order"),
+        pytest.param("ab", ["ab", "axb"], id="more columns"),
+        pytest.param("ab", ["ba"], id="in another order alone"),
+    ],
+)
+def test_columns_go_by_their_names_whatever_their_order_was(today: str, files: list[str], tmp_path: Path) -> None:
+    for names in files:
+        pq.write_table(pa.table({name: [f"{name} of {names}"] for name in names}), tmp_path / f"{names}.parquet")
+    groups = [[str(tmp_path / f"{names}.parquet")] for names in files]
+    with duckdb.connect() as connection:
+        sql = evolution.select(
+            connection, pa.table({name: pa.array([], pa.string()) for name in today}), groups,
+            lambda paths: f"SELECT * FROM read_parquet({paths})",
+        )  # fmt: skip
+        found = connection.sql(sql).to_arrow_table().to_pylist()
+    every = set("".join(files)) | set(today)
+    wanted = [{name: f"{name} of {names}" if name in names else None for name in every} for names in files]
+    assert sorted(found, key=str) == sorted(({name: row[name] for name in found[0]} for row in wanted), key=str)

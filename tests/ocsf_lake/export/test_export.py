@@ -119,6 +119,22 @@ def test_a_region_that_the_event_does_not_say_is_kept(
     assert read(path)["cloud"].combine_chunks().field("region").to_pylist() == ["eu-west-1", "NOWHERE?"]
 
 
+@pytest.mark.parametrize(("source", "regions"), [("aws_s3_access", {None, "unknown"}), ("aws_cloudfront", {"unknown"})])
+def test_tables_that_are_not_security_lakes_are_sent_too(
+    source: str, regions: set[str | None], settings: Make, send: Send, tmp_path: Path
+) -> None:
+    """They have no version of its columns, and that of CloudFront no region."""
+    found = settings(export_region=REGION)
+    ingest.ingest([str(SAMPLE_LOGS / source)], found, source)
+    events_of_a_day = f"SELECT count(*) FROM {source.removeprefix('aws_')} WHERE eventday <> 'unknown'"
+    summary = send(found, name="own", event_class=None, source=source)
+    assert summary.events == rows(found, events_of_a_day)[0][0] > 0
+    arrived = pa.concat_tables(read(path) for path in objects(tmp_path / "bucket", "own").values())
+    said = [dict(pairs) for pairs in arrived["unmapped"].to_pylist()]
+    assert {item.get("ocsf_lake.region") for item in said} == regions
+    assert not any("ocsf_lake.asl_version" in item for item in said)
+
+
 def test_regions_of_an_account_go_into_one_object_in_the_order_of_time(
     filled: Make, send: Send, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ def select(
     same: list[str] = []
     others: list[str] = []
     for paths, file_types in zip(groups, described, strict=True):
-        if file_types == types:
+        if list(file_types.items()) == list(types.items()):  # UNION ALL goes by the order
             same += paths
         else:
             others.append(f"SELECT {_columns(types, file_types)} FROM ({read(paths)})")

@@ -52,15 +52,24 @@ OTHER_NAME = (
 """Pattern of those of them that are no credentials': of tokens that say where a list goes on, that a request is the
 same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
 CREDENTIAL_END = (
-    "(?i:passw(?:or)?d|passphrase|(?:secret|private|api)[ _-]?key|secret[ _]?access[ _]?key|secret|pwd|pass"
+    "(?i:passw(?:or)?d|passphrase|(?:secret|private|api)[ _-]?key|secret[ _-]?access[ _-]?key|secret|pwd|pass"
     "|(?:[ _/bdhikmnrsy-]|[ow]t|ault)token)"
 )
 """Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
 cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
 _ASSIGNED = (
     rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))"
-    "|id_token|x-amz-signature|signature|secret"
+    "|id_token|x-(?:amz|goog)-signature|signature|secret|accountkey|sharedaccesskey"
 )
+_START = r"\\[nrt]|%(?:25)*(?:0[AaDd]|2[036]|3[Ff])|[^A-Za-z0-9_./-]|^"
+"""What may stand before a name to which something is assigned; an escape's letter is none of the name's."""
+_EQUALS = r"""\\*["']?(?:[ \t]*(?::=|==?>?)[ \t]*|%(?:25)*3[Dd])"""
+_IN_QUOTES = (
+    (r"\\*'", r"""[^\s'"\\,:}\]][^'"\\]*(?:\\+[^'"\\]+)*"""),
+    (r'\\*"', r"""[^\s"\\,:}\]][^"\\]*(?:\\+[^"\\]+)*"""),
+)
+"""Quotes, and what stands in them; a comma, a colon or a bracket behind one says that it has closed a string of JSON."""
+_ARGUMENT = rf"--?(?i:[A-Za-z0-9_.-]*(?:{_words('[_-]')}|api[_-]?key|[_-](?:token|secret|pwd))|token|secret|pass)"
 _LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
 """Pattern of what no name of a credential in a pair is without, and few others are not."""
 _PAIRED = (
@@ -180,6 +189,21 @@ def _is_no_port(text: str) -> bool:
     return re.match(r"[0-9]{1,5}[?#]", text) is None
 
 
+def _assigned(sign: str, secret: str, named: str) -> Form:
+    return Form(
+        f"(?:{_START})(?i:{_ASSIGNED}){sign}", secret, "", f"(?i:id_token|signature|secret|accountkey|accesskey){named}",
+        is_value, named=named, name=rf"^(?>{_START})(?!(?:{OTHER_NAME}){_EQUALS})[A-Za-z0-9_./-]",
+        inner=rf"(?:{CREDENTIAL_END}|(?i:signature|accountkey|accesskey))(?:{_EQUALS}|\Z)",
+    )
+
+
+def _argument(between: str, secret: str) -> Form:
+    return Form(
+        rf"""(?:^|[\s"'\\])(?:{_ARGUMENT}){between}""", secret, "",
+        rf"-[A-Za-z0-9_.-]*{CREDENTIAL_END}{between}", is_value, name=rf"^[^-]*--?(?!(?:{OTHER_NAME})[^A-Za-z0-9])[A-Za-z]",
+    )
+
+
 SECRETS: Mapping[str, tuple[Form, ...]] = {
     "private_key": (
         Form(
@@ -217,24 +241,25 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         ),
     ),
     "assignment": (
+        # SQL.
         Form(
-            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_ASSIGNED})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
-            "(?i:id_token|signature|secret)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
-            name=rf"^(?:[^A-Za-z0-9_./-]|%26|%3[Ff])?(?!(?:{OTHER_NAME})(?: ?=|%3[Dd]))[A-Za-z0-9_./-]",
-            inner=rf"(?:{CREDENTIAL_END}|(?i:signature))(?: ?=|%3[Dd]|\Z)",
+            r"(?i:password(?:\s+for\s+\S+)?|identified\s+(?:with\s+\S+\s+)?(?:by|as)|secret_access_key|session_token)"
+            r"(?:\s*[=(]\s*|\s+)[NEne]?\\*'", r"""[^'"\\]+(?:''[^'"\\]+)*""", r"\\*'",
+            r"(?i:password(?:\s+for\s+\S+)?|\s(?:by|as)|secret_access_key|session_token)[\s=(]+[NEne]?\\*'", is_value,
         ),
         Form(
-            "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
-            "(?i:token|sig)(?:=|%3[Dd])", is_value,
+            r'(?i:create|alter)\s+(?i:user)\s+\S+\s+(?i:identified\s+by)\s+(?:\\*")?', r"""[^\s'"\\;,]+""", "",
+            r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
+        ),
+        *(_assigned(_EQUALS + quote, secret, _EQUALS + quote) for quote, secret in _IN_QUOTES),
+        _assigned(rf"""{_EQUALS}["']?""", r"""[^&;,\s"'\\)}]+""", _EQUALS),
+        Form(
+            "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
+            r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,
         ),
         # Arguments of commands, in one text or as a list.
-        Form(
-            r"""(?:^|[\s"'])--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)"""
-            r"""(?:\s+|\\*"\s*,\s*\\*")["']?""", r"""[^\s"'\\,&;|>-][^\s"'\\]*""", "",
-            "--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)", is_value,
-        ),
-        # SQL.
-        Form(r"(?i:password|identified by)\s+'", r"""[^'"\\]+""", "'", r"(?i:password|identified by)\s+'"),
+        *(_argument(rf"(?:\s+|{quote}\s*,\s*){quote}", secret) for quote, secret in _IN_QUOTES),
+        _argument(r"\s+", r"""[^\s"'\\,&;|>-][^\s"'\\]*"""),
         # `PWD=/home/...` in a log of commands is a folder.
         Form(
             r"""(?:^|[?&;,\s"']|[A-Za-z]_)(?i:pwd)=""", r"""[^/&;,\s"'\\][^&;,\s"'\\]*""", "", "(?i:pwd)=[^/]",

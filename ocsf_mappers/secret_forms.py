@@ -15,7 +15,7 @@ from functools import cache, cached_property
 MARK = "[redacted:"
 """Begins what stands where a value was masked; the name of the rule and `]` follow."""
 HIDDEN = re.compile(
-    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z"
+    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z|<secret>\Z"
     r"|Value hidden"
 )
 """Beginnings of what stands where AWS, or we, have hidden a value already."""
@@ -204,6 +204,22 @@ def _argument(between: str, secret: str) -> Form:
     )
 
 
+_SERVICE_TOKENS = (
+    ("[sr]k_(?:live|test)_", "[A-Za-z0-9]{16,}"), ("whsec_", "[A-Za-z0-9+/]{24,}"),  # Stripe
+    ("sk-(?:ant|proj|svcacct|admin)-", "[A-Za-z0-9_-]{20,}"), ("sk-[A-Za-z0-9]{20}T3BlbkFJ", "[A-Za-z0-9]{20,}"),
+    ("AIza[A-Za-z0-9_-]", "[A-Za-z0-9_-]{34}"), (r"ya29\.", "[A-Za-z0-9_-]{20,}"), ("GOCSPX-", "[A-Za-z0-9_-]{20,}"),
+    ("npm_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("pypi-[A-Za-z0-9]", "[A-Za-z0-9_-]{50,}"), ("rubygems_", "[a-f0-9]{40,}"),
+    ("dckr_[op]at_", "[A-Za-z0-9_-]{20,}"), (r"SG\.[A-Za-z0-9_-]", r"[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{30,}"),
+    ("hf_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), (r"hv[bsr]\.", "[A-Za-z0-9_-]{20,}"), (r"atlasv1\.", "[A-Za-z0-9_-]{50,}"),
+    ("do[opr]_v1_", "[a-f0-9]{40,}"), ("shp(?:at|ca|pa|ss)_", "[A-Za-z0-9]{30,}"), ("dapi[a-f0-9]", "[a-f0-9]{31}"),
+    ("AT[AC]TT3x", "[A-Za-z0-9_=-]{40,}"), ("gl(?:sa|c)_", "[A-Za-z0-9_+/=]{30,}"), ("NRAK-", "[A-Z0-9]{20,}"),
+    ("lin_api_", "[A-Za-z0-9]{30,}"), ("ntn_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("PMAK-", "[A-Za-z0-9-]{40,}"),
+    ("sntry[su]_", "[A-Za-z0-9_+/=]{30,}"), ("tskey-", "[A-Za-z0-9-]{20,}"), ("AGE-SECRET-KEY-1", "[A-Z0-9]{40,}"),
+    ("ABSK[A-Za-z0-9+/]", "[A-Za-z0-9+/]{90,}=*"),  # Amazon Bedrock
+)  # fmt: skip
+"""How tokens of services begin, and go on."""
+
+
 SECRETS: Mapping[str, tuple[Form, ...]] = {
     "private_key": (
         Form(
@@ -213,17 +229,39 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             "",
             "-----BEGIN",
         ),
+        # The same in base64, as a kubeconfig has it.
+        Form(
+            "", "LS0tLS1CRUdJTiB(?:[A-Za-z0-9+/]{0,20}(?:UFJJVkFURS|QUklWQVRF|BSSVZBVE))[A-Za-z0-9+/=]*", "",
+            "LS0tLS1CRUdJTiB",
+        ),
     ),
     "jwt": (
-        Form("", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ"),
+        # Without its second part it is found as well, and let go: else each of its letters could begin another.
+        Form(
+            "", r"eyJ[A-Za-z0-9_-]{8,}(?:\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)?", "",
+            r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8}", lambda text: "." in text,
+        ),
     ),
     "github_token": (
         Form(r"\b", "(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})", "", "gh[pousr]_|github_pat_"),
     ),
-    "gitlab_token": (Form(r"\b", "glpat-[A-Za-z0-9_-]{20,}", "", "glpat-"),),
+    "gitlab_token": (
+        Form(
+            r"\b", "gl(?:pat|rt|dt|ptt|cbt|ft|soat|agent)-[A-Za-z0-9_.-]{20,}", "",
+            "gl(?:pat|rt|dt|ptt|cbt|ft|soat|agent)-",
+        ),
+    ),
     "slack_token": (
-        Form(r"\b", "(?:xox[abeoprs]-|xapp-[0-9]-)[A-Za-z0-9-]{10,}", "", "xox[abeoprs]-|xapp-[0-9]"),
-        Form("hooks\\.slack\\.com/services/", "[A-Za-z0-9/_-]{10,}", "", "hooks\\.slack\\.com"),
+        Form(r"\b", "(?:xox[abeoprs][.-]|xapp-[0-9]-)[A-Za-z0-9.-]{10,}", "", "xox[abeoprs][.-]|xapp-[0-9]"),
+        Form(
+            "hooks\\.slack\\.com/(?:services|workflows|triggers)/", "[A-Za-z0-9/_-]{10,}", "", "hooks\\.slack\\.com",
+        ),
+    ),
+    "service_token": (
+        Form(
+            r"\b", "|".join(begin + rest for begin, rest in _SERVICE_TOKENS), "",
+            "|".join(begin for begin, _ in _SERVICE_TOKENS),
+        ),
     ),
     "bearer": (
         Form(f"(?i:bearer){_BLANK}+", "[A-Za-z0-9._~+/=-]{16,}", "", f"(?i:bearer){_BLANK}", _has_digit),

@@ -119,6 +119,11 @@ SECRETS = [
     "glpat-SECRET0123456789abcdef",
     "xoxb-SECRET-0123456789",
     "https://hooks.slack.com/services/T0/B0/SECRET",
+    "https://hooks.slack.com/triggers/T0/1/SECRET",
+    "glrt-SECRET0123456789abcdef",
+    "xoxe.xoxp-1-SECRET0123456789",
+    f"sk-SECRET{'0' * 14}T3BlbkFJ{'SECRET' * 4}",
+    "client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQpSECRET",
     "aws_secret_access_key = SECRET/wJalrXUtnFEMIK7MDENG",
     "aws configure set aws_secret_access_key SECRET/wJalrXUtnFEMIK7MDENG",
     '{"credentials":{"secretKey":"SECRET"},"bindPassword":"SECRET","sharedSecret":"SECRET","sAMLAssertion":"SECRET"}',
@@ -211,6 +216,7 @@ KNOWN_TO_STAY = [
     "aws secretsmanager get-secret-value --secret-id db --version-id a",
     '{"cmd":"export DB_PASSWORD=","next":"x","cmd2":"x --token"}',
     "SELECT * FROM users WHERE password='' OR '1'='1'",
+    "CREATE USER bob IDENTIFIED BY <secret>",
     "a secret identified by 'arn:aws:secretsmanager:x' and a user identified by number",
     r'{"list":"a\nnext_token=abcdefgh"}',
     "https://h/list?u=%2526next_token%253Dabcdefgh",
@@ -226,6 +232,22 @@ def test_secrets_are_hidden_by_default(text: str) -> None:
     for secret in ("SECRET", "CRET@", "dXNlcjpTRUNSRVQ", "eyJzdWIiOiJub2JvZHkifQ"):
         assert secret not in after
     assert DEFAULT.message(after) == after
+
+
+SERVICE_TOKENS = (
+    *("sk_live_0A", "rk_test_0A", "whsec_0A", "sk-ant-api03-0A", "sk-proj-0A", "npm_0A", "pypi-AgEIcHlwaS5vcmc0A"),
+    *("rubygems_", "dckr_pat_0A", "ya29.0A", "GOCSPX-0A", f"SG.{'0A' * 11}.", "hf_0A", "hvs.0A", "atlasv1."),
+    *("dop_v1_", "shpat_", "ATATT3x0A", "glsa_0A", "ABSK", "lin_api_0A", "sntrys_0A"),
+)
+
+
+def test_tokens_of_services_are_hidden() -> None:
+    tokens = [f"{begin}{'0123456789abcdef' * 6}" for begin in SERVICE_TOKENS]
+    tokens += [f"AIza{'0A' * 17}0", f"dapi{'0a' * 16}", f"NRAK-{'0A' * 14}", f"AGE-SECRET-KEY-1{'0A' * 29}"]
+    assert [DEFAULT.message(f"see {token} here") for token in tokens] == ["see [redacted:service_token] here"] * len(tokens)
+    assert [DEFAULT.message(name) for name in ("task-ant-farm", "npm_config_cache", "pypi-mirror")] == [
+        "task-ant-farm", "npm_config_cache", "pypi-mirror",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", KNOWN_TO_STAY)

@@ -43,12 +43,12 @@ CREDENTIAL_NAME = (
 )
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `ci/github_token`, `dbpasswd`, `bindPassword`, `/prod/db/password`; not `nextToken`, `secretId`."""
-OTHER_NAME = (
-    r'(?:[^"]*[^A-Za-z0-9"])?(?:(?i:next|prev|previous|page|pagination|continuation|start|starting|resume|cursor|marker'
-    r"|scroll|sequence|checkpoint|sync|client|request|idempotency|creation|update|change|lock|version)[ _/-][Tt]oken"
-    r"|(?i:pull|existing|manager|secretsmanager|kubernetes|tls)[ _/-][Ss]ecret)"
-    r'|[^"]*(?:removePrivateKey|syncSessionToken)'
+_OTHER_END = (
+    "(?:(?i:next|prev|previous|page|pagination|continuation|start|starting|resume|cursor|marker"
+    "|scroll|sequence|checkpoint|sync|client|request|idempotency|creation|update|change|lock|version)[ _/-][Tt]oken"
+    "|(?i:pull|existing|manager|secretsmanager|kubernetes|tls)[ _/-][Ss]ecret)"
 )
+OTHER_NAME = rf'(?:[^"]*[^A-Za-z0-9"])?{_OTHER_END}|[^"]*(?:removePrivateKey|syncSessionToken)'
 """Pattern of those of them that are no credentials': of tokens that say where a list goes on, that a request is the
 same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
 CREDENTIAL_END = (
@@ -57,10 +57,8 @@ CREDENTIAL_END = (
 )
 """Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
 cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
-_ASSIGNED = (
-    rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))"
-    "|id_token|x-(?:amz|goog)-signature|signature|secret|accountkey|sharedaccesskey"
-)
+_WORD = rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))|secret"
+_ASSIGNED = rf"{_WORD}|id_token|x-(?:amz|goog)-signature|signature|accountkey|sharedaccesskey"
 _START = r"\\[nrt]|%(?:25)*(?:0[AaDd]|2[036]|3[Ff])|[^A-Za-z0-9_./-]|^"
 """What may stand before a name to which something is assigned; an escape's letter is none of the name's."""
 _EQUALS = r"""\\*["']?(?:[ \t]*(?::=|==?>?)[ \t]*|%(?:25)*3[Dd])"""
@@ -68,7 +66,10 @@ _IN_QUOTES = (
     (r"\\*'", r"""[^\s'"\\,:}\]][^'"\\]*(?:\\+[^'"\\]+)*"""),
     (r'\\*"', r"""[^\s"\\,:}\]][^"\\]*(?:\\+[^"\\]+)*"""),
 )
-"""Quotes, and what stands in them; a comma, a colon or a bracket behind one says that it has closed a string of JSON."""
+"""Quotes, and what stands in them; behind one that closes a string of JSON there is a comma, a colon or a bracket."""
+_LINE = r"(?:[\n\r]|\\[nr]|^)[ \t]*(?:-[ \t]+)?"
+_HEADER = "(?:proxy-)?authorization|private-token|x-[a-z0-9-]*(?:token|api-?key|secret)"
+_SPACES = r"(?:\s|\\+[nrt])*"
 _ARGUMENT = rf"--?(?i:[A-Za-z0-9_.-]*(?:{_words('[_-]')}|api[_-]?key|[_-](?:token|secret|pwd))|token|secret|pass)"
 _LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
 """Pattern of what no name of a credential in a pair is without, and few others are not."""
@@ -100,6 +101,7 @@ class Form:
         named: What follows `CREDENTIAL_END` in those that `hint` does not find.
         name: Pattern of Python that finds the name of a secret in what stands before it or behind.
         inner: Where the name stands before: pattern that finds in what follows another name that a secret may have.
+        other: Pattern of what `hint` or `named` finds that is no secret's name: a text with no more of those has none.
     """
 
     before: str
@@ -110,6 +112,7 @@ class Form:
     named: str = ""
     name: str = ""
     inner: str = ""
+    other: str = ""
 
     @property
     def pattern(self) -> str:
@@ -156,6 +159,11 @@ def _has_digit(text: str) -> bool:
     return any("0" <= letter <= "9" for letter in text)
 
 
+def _is_header(text: str) -> bool:
+    """Whether it may be a credential, and not how a request to AWS is signed, which names a key."""
+    return _has_digit(text) and not text.startswith("AWS4-")
+
+
 def _is_basic(text: str) -> bool:
     """Whether it is a user and a password as HTTP sends them."""
     try:
@@ -185,33 +193,41 @@ def _is_paired(text: str) -> bool:
     return is_value(text) and not text.endswith('"')
 
 
+def _is_word(text: str) -> bool:
+    """Whether it is one word, and no block, list, reference or variable of YAML."""
+    return re.fullmatch(r"(?!\$\{|\{\{)[^\s|>&*!{\[]\S*\s*", text) is not None and is_value(text.strip())
+
+
 def _is_no_port(text: str) -> bool:
     return re.match(r"[0-9]{1,5}[?#]", text) is None
 
 
-def _assigned(sign: str, secret: str, named: str) -> Form:
+def _assigned(quote: str, secret: str) -> Form:
     return Form(
-        f"(?:{_START})(?i:{_ASSIGNED}){sign}", secret, "", f"(?i:id_token|signature|secret|accountkey|accesskey){named}",
-        is_value, named=named, name=rf"^(?>{_START})(?!(?:{OTHER_NAME}){_EQUALS})[A-Za-z0-9_./-]",
+        f"(?:{_START})(?i:{_ASSIGNED}){_EQUALS}{quote}", secret, "",
+        f"(?i:id_token|signature|secret|accountkey|accesskey){_EQUALS}", is_value, named=_EQUALS,
+        name=rf"^(?>{_START})(?!(?:{OTHER_NAME}){_EQUALS})[A-Za-z0-9_./-]",
         inner=rf"(?:{CREDENTIAL_END}|(?i:signature|accountkey|accesskey))(?:{_EQUALS}|\Z)",
-    )
+        other=f"(?:^|[^A-Za-z0-9]){_OTHER_END}{_EQUALS}",
+    )  # fmt: skip
 
 
 def _argument(between: str, secret: str) -> Form:
     return Form(
         rf"""(?:^|[\s"'\\])(?:{_ARGUMENT}){between}""", secret, "",
-        rf"-[A-Za-z0-9_.-]*{CREDENTIAL_END}{between}", is_value, name=rf"^[^-]*--?(?!(?:{OTHER_NAME})[^A-Za-z0-9])[A-Za-z]",
-    )
+        rf"""-[A-Za-z0-9_.-]*{CREDENTIAL_END}(?:\s|\\*["'])""", is_value,
+        name=rf"^[^-]*--?(?!(?:{OTHER_NAME})[^A-Za-z0-9])[A-Za-z]",
+    )  # fmt: skip
 
 
 _SERVICE_TOKENS = (
     ("[sr]k_(?:live|test)_", "[A-Za-z0-9]{16,}"), ("whsec_", "[A-Za-z0-9+/]{24,}"),  # Stripe
-    ("sk-(?:ant|proj|svcacct|admin)-", "[A-Za-z0-9_-]{20,}"), ("sk-[A-Za-z0-9]{20}T3BlbkFJ", "[A-Za-z0-9]{20,}"),
+    ("sk-(?:ant|proj|svcacct|admin)-", "[A-Za-z0-9_-]{20,}"),
     ("AIza[A-Za-z0-9_-]", "[A-Za-z0-9_-]{34}"), (r"ya29\.", "[A-Za-z0-9_-]{20,}"), ("GOCSPX-", "[A-Za-z0-9_-]{20,}"),
     ("npm_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("pypi-[A-Za-z0-9]", "[A-Za-z0-9_-]{50,}"), ("rubygems_", "[a-f0-9]{40,}"),
     ("dckr_[op]at_", "[A-Za-z0-9_-]{20,}"), (r"SG\.[A-Za-z0-9_-]", r"[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{30,}"),
     ("hf_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), (r"hv[bsr]\.", "[A-Za-z0-9_-]{20,}"), (r"atlasv1\.", "[A-Za-z0-9_-]{50,}"),
-    ("do[opr]_v1_", "[a-f0-9]{40,}"), ("shp(?:at|ca|pa|ss)_", "[A-Za-z0-9]{30,}"), ("dapi[a-f0-9]", "[a-f0-9]{31}"),
+    ("do[opr]_v1_", "[a-f0-9]{40,}"), ("shp(?:at|ca|pa|ss)_", "[A-Za-z0-9]{30,}"), ("dapi[a-f0-9]{8}", "[a-f0-9]{24}"),
     ("AT[AC]TT3x", "[A-Za-z0-9_=-]{40,}"), ("gl(?:sa|c)_", "[A-Za-z0-9_+/=]{30,}"), ("NRAK-", "[A-Z0-9]{20,}"),
     ("lin_api_", "[A-Za-z0-9]{30,}"), ("ntn_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("PMAK-", "[A-Za-z0-9-]{40,}"),
     ("sntry[su]_", "[A-Za-z0-9_+/=]{30,}"), ("tskey-", "[A-Za-z0-9-]{20,}"), ("AGE-SECRET-KEY-1", "[A-Z0-9]{40,}"),
@@ -262,6 +278,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             r"\b", "|".join(begin + rest for begin, rest in _SERVICE_TOKENS), "",
             "|".join(begin for begin, _ in _SERVICE_TOKENS),
         ),
+        Form(r"\bsk-", "[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20,}", "", "T3BlbkFJ"),  # OpenAI, before there were projects
     ),
     "bearer": (
         Form(f"(?i:bearer){_BLANK}+", "[A-Za-z0-9._~+/=-]{16,}", "", f"(?i:bearer){_BLANK}", _has_digit),
@@ -289,8 +306,8 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             r'(?i:create|alter)\s+(?i:user)\s+\S+\s+(?i:identified\s+by)\s+(?:\\*")?', r"""[^\s'"\\;,]+""", "",
             r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
         ),
-        *(_assigned(_EQUALS + quote, secret, _EQUALS + quote) for quote, secret in _IN_QUOTES),
-        _assigned(rf"""{_EQUALS}["']?""", r"""[^&;,\s"'\\)}]+""", _EQUALS),
+        *(_assigned(quote, secret) for quote, secret in _IN_QUOTES),
+        _assigned("""["']?""", r"""[^&;,\s"'\\)}]+"""),
         Form(
             "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
             r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,
@@ -298,6 +315,29 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         # Arguments of commands, in one text or as a list.
         *(_argument(rf"(?:\s+|{quote}\s*,\s*){quote}", secret) for quote, secret in _IN_QUOTES),
         _argument(r"\s+", r"""[^\s"'\\,&;|>-][^\s"'\\]*"""),
+        # JSON with escaped quotes in a text that is none, or deeper than it is gone into; dictionaries of Python.
+        Form(
+            rf'\\"[^"\\]*{CREDENTIAL_END}\\+"{_SPACES}:{_SPACES}\\+"', rf'[^"\\]+{_ESCAPES}', "", "", is_value,
+            named=rf'\\+"{_SPACES}:', name=rf'"(?!(?:{OTHER_NAME})\\)(?:{CREDENTIAL_NAME})\\', inner='"',
+        ),
+        Form(
+            rf"""'[^'"\\]*{CREDENTIAL_END}\\*'\s*:\s*[bu]?\\*'""", r"""[^'"\\]+""", "", "", is_value, named=r"\\*'\s*:",
+            name=rf"""^'(?!(?:{OTHER_NAME})[\\'])(?:{CREDENTIAL_NAME})[\\']""",
+        ),
+        # A line of YAML with one word, a header of HTTP, an element of XML.
+        Form(
+            rf"""(?:{_LINE})(?i:{_WORD}):[ \t]+(?:\\*["'])?""", r"""[^\n\r"'\\]+""", "", "", _is_word, named=r":[ \t]",
+            name=rf"^(?>{_LINE})(?!(?:{OTHER_NAME}):)[A-Za-z0-9_./-]",
+        ),
+        Form(
+            rf"""(?:\\[nrt]|[\s"'\\]|^)(?i:{_HEADER}):[ \t]+(?:(?i:token|bearer|basic|apikey)[ \t]+)?""",
+            "[A-Za-z0-9._~+/=:-]{8,}", "", r"(?i:authorization):[ \t]", _is_header, named=r":[ \t]",
+            name=rf"""^(?>\\[nrt]|[\s"'\\]?)(?!(?:{OTHER_NAME}):)[A-Za-z]""",
+        ),
+        Form(
+            rf"<(?i:[A-Za-z0-9_.:-]*(?:{_words('[_-]')}|(?:private|api|pre_?shared)[_-]?key|[_-](?:token|secret)))>",
+            r'[^<>"\\]+', r"<\\*/", "(?i:shared_?key)>", is_value, named=">", name=rf"^<(?!(?:{OTHER_NAME})>)[A-Za-z]",
+        ),
         # `PWD=/home/...` in a log of commands is a folder.
         Form(
             r"""(?:^|[?&;,\s"']|[A-Za-z]_)(?i:pwd)=""", r"""[^/&;,\s"'\\][^&;,\s"'\\]*""", "", "(?i:pwd)=[^/]",

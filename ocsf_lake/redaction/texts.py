@@ -24,6 +24,7 @@ from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_mappers.secret_forms import CREDENTIAL_END, Form
 
+Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _Edit: TypeAlias = tuple[str, list[str]]
 """A text as it is to be, and the rules that hid something in it; the text means nothing without one."""
@@ -223,6 +224,8 @@ class Texts:
             self._hide_detected(state, forms[middle:], found)
             return
         [(one, form)] = forms
+        if form.other:
+            found = found[_more(state.texts.take(pa.array(found)), _any_of(*_hints_of([form])), form.other)]
         marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
         untold = state.edit(found, partial(_detected, one=one, form=form), marks)
         state.edit(untold, partial(_named, one=one, form=form))
@@ -299,6 +302,13 @@ def _where(texts: pa.Array, pattern: str) -> Places:
     found = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
     places: Places = np.flatnonzero(found.to_numpy(zero_copy_only=False))
     return places
+
+
+def _more(texts: pa.Array, pattern: str, other: str) -> Flags:
+    """Which of some texts have more of what one pattern finds than of what another does."""
+    found, others = (pc.count_substring_regex(texts, one) for one in (pattern, other))
+    flags: Flags = pc.greater(found, others).to_numpy(zero_copy_only=False)
+    return flags
 
 
 def _plain(marked: str, one: NamedMembers) -> _Edit | None:

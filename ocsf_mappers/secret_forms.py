@@ -22,7 +22,13 @@ HIDDEN = re.compile(
 
 _BLANK = "(?: |%20|\\+)"
 _HOLDERS = "session|access|refresh|auth|api|security|bearer|jwt|github|gitlab|slack|npm|vault|deploy|bot"
-_ACCOUNTS = "db|database|sql|postgres|redis|ldap|smtp|user|root|admin"
+_ACCOUNTS = "db|database|sql|postgres|redis|ldap|smtp|user|root|admin|store"
+_SHARERS = "client|shared|signing|webhook|app|consumer|session|cookie|auth|jwt|hmac|api"
+_VARIABLE = (
+    "(?:[A-Z][A-Z0-9_]*_(?:PWD|PASS|PAT)|TOKEN|SECRET|APIKEY"
+    "|(?:[A-Z][A-Z0-9_]*_)?(?:(?:SIGNING|ENCRYPTION|MASTER|LICENSE|STORAGE|ACCOUNT)_KEY|SECRET_KEY_BASE))"
+)
+"""Pattern of names of variables that are a credential's in capitals alone."""
 
 
 def _words(sign: str) -> str:
@@ -32,14 +38,15 @@ def _words(sign: str) -> str:
         sign: Pattern of what may stand between two words.
     """
     return (
-        f"passw(?:or)?d|passphrase|client{sign}?secret|secret{sign}?key|secret{sign}?access{sign}?key"
+        f"passw(?:or)?d[0-9]?|passphrase|(?:{_SHARERS}){sign}?secret|secret{sign}?key|secret{sign}?access{sign}?key"
+        f"|shared{sign}?access{sign}?key"
         f"|(?:{_HOLDERS}){sign}?token|(?:{_ACCOUNTS}){sign}?(?:pwd|pass)"
     )
 
 
 CREDENTIAL_NAME = (
     rf'[^"]*(?:(?i:{_words("[ _-]")}|private[ _-]?key|[ _/-](?:token|secret))|[^"](?i:api[ _-]?key))'
-    r'|(?:[^"]*[^A-Za-z0-9_"])?[A-Z][A-Z0-9_]*_(?:PWD|PASS)'
+    rf'|(?:[^"]*[^A-Za-z0-9_"])?{_VARIABLE}'
 )
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `ci/github_token`, `dbpasswd`, `bindPassword`, `/prod/db/password`; not `nextToken`, `secretId`."""
@@ -52,13 +59,13 @@ OTHER_NAME = rf'(?:[^"]*[^A-Za-z0-9"])?{_OTHER_END}|[^"]*(?:removePrivateKey|syn
 """Pattern of those of them that are no credentials': of tokens that say where a list goes on, that a request is the
 same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
 CREDENTIAL_END = (
-    "(?i:passw(?:or)?d|passphrase|(?:secret|private|api)[ _-]?key|secret[ _-]?access[ _-]?key|secret|pwd|pass"
-    "|(?:[ _/bdhikmnrsy-]|[ow]t|ault)token)"
+    "(?i:passw(?:or)?d[0-9]?|passphrase|(?:secret|private|api)[ _-]?key|(?:secret|shared)[ _-]?access[ _-]?key|secret"
+    """|pwd|pass|_pat|[egnrt]_key|secret_key_base|(?:[ _/bdhikmnrsy"'-]|[ow]t|ault)token)"""
 )
 """Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
 cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
-_WORD = rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))|secret"
-_ASSIGNED = rf"{_WORD}|id_token|x-(?:amz|goog)-signature|signature|accountkey|sharedaccesskey"
+_WORD = rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))|secret|(?-i:{_VARIABLE})"
+_ASSIGNED = rf"{_WORD}|id_token|x-(?:amz|goog)-signature|signature|accountkey"
 _START = r"\\[nrt]|%(?:25)*(?:0[AaDd]|2[036]|3[Ff])|[^A-Za-z0-9_./-]|^"
 """What may stand before a name to which something is assigned; an escape's letter is none of the name's."""
 _EQUALS = r"""\\*["']?(?:[ \t]*(?::=|==?>?)[ \t]*|%(?:25)*3[Dd])"""
@@ -71,7 +78,7 @@ _LINE = r"(?:[\n\r]|\\[nr]|^)[ \t]*(?:-[ \t]+)?"
 _HEADER = "(?:proxy-)?authorization|private-token|x-[a-z0-9-]*(?:token|api-?key|secret)"
 _SPACES = r"(?:\s|\\+[nrt])*"
 _ARGUMENT = rf"--?(?i:[A-Za-z0-9_.-]*(?:{_words('[_-]')}|api[_-]?key|[_-](?:token|secret|pwd))|token|secret|pass)"
-_LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
+_LAST_WORD = r'[^"]*(?i:passw(?:or)?d[0-9]?|passphrase|secret|token|key|pwd|pass|_pat|key_base)'
 """Pattern of what no name of a credential in a pair is without, and few others are not."""
 _PAIRED = (
     rf'"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"(?!(?:{OTHER_NAME})\\*")'
@@ -182,7 +189,7 @@ _NO_SECRETS = frozenset(
 
 def is_value(text: str) -> bool:
     """Whether it may be a secret: no word that says whether there is one or how long it holds, and no name of AWS's."""
-    return text.lower() not in _NO_SECRETS and not text.startswith("arn:")
+    return text.lower() not in _NO_SECRETS and not text.startswith(("arn:", "alias/"))
 
 
 def _is_no_drive(text: str) -> bool:
@@ -205,9 +212,9 @@ def _is_no_port(text: str) -> bool:
 def _assigned(quote: str, secret: str) -> Form:
     return Form(
         f"(?:{_START})(?i:{_ASSIGNED}){_EQUALS}{quote}", secret, "",
-        f"(?i:id_token|signature|secret|accountkey|accesskey){_EQUALS}", is_value, named=_EQUALS,
+        f"(?:(?i:id_token|signature|secret|accountkey)|TOKEN){_EQUALS}", is_value, named=_EQUALS,
         name=rf"^(?>{_START})(?!(?:{OTHER_NAME}){_EQUALS})[A-Za-z0-9_./-]",
-        inner=rf"(?:{CREDENTIAL_END}|(?i:signature|accountkey|accesskey))(?:{_EQUALS}|\Z)",
+        inner=rf"(?:{CREDENTIAL_END}|(?i:signature|accountkey)|TOKEN)(?:{_EQUALS}|\Z)",
         other=f"(?:^|[^A-Za-z0-9]){_OTHER_END}{_EQUALS}",
     )  # fmt: skip
 

@@ -300,7 +300,7 @@ class Redactor:
         at: list[tuple[places.Path, Detection | NamedMembers]] = []
         hidden: list[Hidden] = []
         keys: list[Key] = []
-        detections, everywhere = [], []
+        detections, everywhere, pairs = [], [], None
         for rule in given:
             if rule.path is None:
                 if rule.detect:
@@ -318,9 +318,10 @@ class Redactor:
             keys += [self._key(rule, path, steps) for path, steps in of_rule.keys]
         if policy.default:
             named, left = (rf'(?:^|[."])(?:{one})(?:\.[0-9]+)?$' for one in (rules.members_pattern(), OTHER_NAME))
-            keys.append(Key(CREDENTIALS, named, _credential, left=left))
+            pairs = Key(CREDENTIALS, named, _credential, left=left)
+            keys.append(pairs)
         texts = Texts([*detections, *policy.default_detections], [*everywhere, *policy.default_members])
-        return Columns(texts, at, hidden, keys, self.kept)
+        return Columns(texts, at, hidden, keys, self.kept, pairs)
 
     def _key(self, rule: Rule, path: places.Path, steps: tuple[Step, ...]) -> Key:
         """The entries of `unmapped` that a member, or what a path inside it names, may be."""

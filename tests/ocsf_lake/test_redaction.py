@@ -35,8 +35,9 @@ from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import HEADER, Make, call, flow, write
 from tests.ocsf_lake.test_ingest import rows
-from tests.support import engine
+from tests.support import SAMPLE_LOGS, engine
 
+DEFAULT = redaction.Policy((), None, default=True)
 KEY = "a key of tests, which is long enough"
 TOKEN = "ghp_PLANTED0123456789abcdefghij012345678"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJQTEFOVEVEIn0.c2lnbmF0dXJl"
@@ -216,11 +217,26 @@ def test_rules_by_path_and_member(
         assert sum(len(rows) for *_, rows in plain) == len(records)
 
 
+@pytest.mark.parametrize("times", [1, FEW_ROWS])
+def test_headers_are_hidden_by_their_names(times: int) -> None:
+    given = {"Host": "a", "X-Api-Key": "PLANTED", "x-page-token": "b", "Authorization": "Bearer PLANTED1234567890"}
+    line = json.loads((SAMPLE_LOGS / "aws_waf" / "blocked.jsonl").read_text().splitlines()[0])
+    line["httpRequest"]["headers"] = [{"name": name, "value": value} for name, value in given.items()]
+    mapped = mapped_by("aws_waf", "\n".join([json.dumps(line)] * times))
+    mapped, hidden = DEFAULT.of_source(registry.load("aws_waf")).mapped(mapped)
+    headers = mapped.events["http_request"].combine_chunks().field("http_headers").to_pylist()
+    expected = ["a", "[redacted:credentials]", "b", "Bearer [redacted:bearer]"]
+    assert [[one["value"] for one in row] for row in headers] == [expected] * times
+    assert hidden == {"credentials": times, "bearer": times}
+
+
 def mapped_by_cloudtrail(records: Sequence[dict[str, Any]]) -> Mapped:
-    mapper = registry.load("aws_cloudtrail")
-    data = json.dumps({"Records": records}, separators=(",", ":")).encode()
-    chunks = mapper.readers[0].read(Blocks(io.BytesIO(data)))
-    return engine("aws_cloudtrail").map([(RawObject("file:///one.json"), chunk) for chunk in chunks])
+    return mapped_by("aws_cloudtrail", json.dumps({"Records": records}, separators=(",", ":")))
+
+
+def mapped_by(source: str, text: str) -> Mapped:
+    chunks = registry.load(source).readers[0].read(Blocks(io.BytesIO(text.encode())))
+    return engine(source).map([(RawObject("file:///one.json"), chunk) for chunk in chunks])
 
 
 def test_a_line_that_is_no_json_is_hidden_as_a_whole_in_quarantine(tmp_path: Path, settings: Make) -> None:

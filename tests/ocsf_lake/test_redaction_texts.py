@@ -505,14 +505,17 @@ NAMES_OF_CREDENTIALS = (
     *("ci/github_token", "prod/dbpassword", "/app/dbpasswd", "my-apikey", "clientsecret", "app/token", "gitlab-token"),
     *("githubToken", "npmtoken", "context_token", "x-csrf-token", "NEXT_TOKEN", "PGPASSWORD", "app-secret", "db_pass"),
     *("prod/app/secret", "googleApiKey", "sshprivatekey", "addPrivateKey", "idpClientSecret", "dbpwd", "sessionToken"),
-    *("secretAccessKey", "secret access key", "masterUserPassword", "client_access_token"),
+    *("secretAccessKey", "secret access key", "masterUserPassword", "client_access_token", "secret-access-key"),
+    *("TOKEN", "APIKEY", "GITHUB_PAT", "MASTER_KEY", "APP_ENCRYPTION_KEY", "SECRET_KEY_BASE", "DB_PASSWORD2", "password1"),
+    *("signingSecret", "radius-shared-secret", "webhook_secret", "keystorePass", "SharedAccessKey"),
 )
 NAMES_OF_OTHERS = (
     *("nextToken", "next_token", "x/next-page-token", "continuation-token", "clientToken"),
     *("client_token", "client-request-token", "idempotency_token", "Page Token", "sync_token", "syncSessionToken"),
     *("token_type", "tokenType", "tokenCount", "max_tokens", "passwordLastUsed", "password-policy", "PasswordPolicy"),
     *("secretName", "secret-arn", "image_pull_secret", "removePrivateKey", "keyId", "access_key_id", "public_key"),
-    *("kms_key", "subjectFromWebIdentityToken", "compass", "bypass", "PWD_BEFORE"),
+    *("kms_key", "subjectFromWebIdentityToken", "compass", "bypass", "PWD_BEFORE", "KMS_KEY", "ACCESS_KEY", "SORT_KEY"),
+    *("masterKey", "encryption_key", "tokens", "TOKENS", "SECRETS", "password12", "PATH", "storage_key", "keyPass2x"),
 )
 
 

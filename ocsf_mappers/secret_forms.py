@@ -60,7 +60,7 @@ OTHER_NAME = rf'(?:[^"]*[^A-Za-z0-9"])?{_OTHER_END}|[^"]*(?:removePrivateKey|syn
 same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
 CREDENTIAL_END = (
     "(?i:passw(?:or)?d[0-9]?|passphrase|(?:secret|private|api)[ _-]?key|(?:secret|shared)[ _-]?access[ _-]?key|secret"
-    """|pwd|pass|_pat|[egnrt]_key|secret_key_base|(?:[ _/bdhikmnrsy"'-]|[ow]t|ault)token)"""
+    "|pwd|pass|_pat|[egnrt]_key|secret_key_base|(?:[^A-Za-z0-9]|[bdhikmnrsy]|[ow]t|ault)token)"
 )
 """Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
 cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
@@ -89,8 +89,9 @@ _ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
 bracket follows. Backslashes in a row are taken at once."""
 _BETWEEN = (
     r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*\""""
-    rf"""|(?i:description|keyId|tier|dataType|allowedPattern)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""
-    r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+))\s*,\s*){0,3}"""
+    r"""|(?i:description|keyId|tier|dataType|allowedPattern|namespace|resourceName|resolvedValue)\\*"\s*:\s*\\*\""""
+    rf"""[^"\\]*{_ESCAPES}\\*\""""
+    r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+|\[[^\[\]]*\]))\s*,\s*){0,3}"""
 )
 """What may stand between a name and its value, in either order: not a type that makes the value a parameter's name."""
 
@@ -314,7 +315,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
         ),
         *(_assigned(quote, secret) for quote, secret in _IN_QUOTES),
-        _assigned("""["']?""", r"""[^&;,\s"'\\)}]+"""),
+        _assigned("", r"""[^&;,\s"'\\)}]+"""),
         Form(
             "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
             r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -174,7 +175,8 @@ class Texts:
         if self.members:
             self._hide_members(state)
         forms = [(one, form) for one in self.detections for form in one.forms]
-        self._hide_detected(state, forms, np.arange(len(state.texts)))
+        groups = [list(group) for _, group in groupby(forms, lambda pair: _found_by(pair[1]))]
+        self._hide_detected(state, groups, np.arange(len(state.texts)))
         return state.changed(columns, suspects)
 
     def message(self, text: str) -> str:
@@ -210,25 +212,31 @@ class Texts:
         changed = rewriter.rewritten(text)
         return changed, [self.members[number].rule for number in rewriter.hits]
 
-    def _hide_detected(self, state: _State, forms: Sequence[tuple[Detection, Form]], among: Places) -> None:
-        """Hides what some forms find; half of them are left out where one pattern for these finds nothing."""
-        if not forms:
+    def _hide_detected(self, state: _State, groups: Sequence[Sequence[tuple[Detection, Form]]], among: Places) -> None:
+        """Hides what some forms find; half of them are left out where one pattern for these finds nothing.
+
+        Args:
+            state: The texts.
+            groups: Forms, those together that one hint finds.
+            among: The places of the texts to look at.
+        """
+        if not groups:
             return
-        texts = state.texts.take(pa.array(among))
-        found = among[_where(texts, _any_of(*_hints_of([form for _, form in forms])))]
+        hint = _any_of(*_hints_of([form for group in groups for _, form in group]))
+        found = among[_where(state.texts.take(pa.array(among)), hint)]
         if not len(found):
             return
-        if len(forms) > 1:
-            middle = len(forms) // 2
-            self._hide_detected(state, forms[:middle], found)
-            self._hide_detected(state, forms[middle:], found)
+        if len(groups) > 1:
+            middle = len(groups) // 2
+            self._hide_detected(state, groups[:middle], found)
+            self._hide_detected(state, groups[middle:], found)
             return
-        [(one, form)] = forms
-        if form.other:
-            found = found[_more(state.texts.take(pa.array(found)), _any_of(*_hints_of([form])), form.other)]
-        marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
-        untold = state.edit(found, partial(_detected, one=one, form=form), marks)
-        state.edit(untold, partial(_named, one=one, form=form))
+        if other := groups[0][0][1].other:
+            found = found[_more(state.texts.take(pa.array(found)), hint, other)]
+        for one, form in groups[0]:
+            marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
+            untold = state.edit(found, partial(_detected, one=one, form=form), marks)
+            state.edit(untold, partial(_named, one=one, form=form))
 
 
 class _State:
@@ -290,6 +298,10 @@ def _any_of(alone: Iterable[str], named: Iterable[str]) -> str:
     """One pattern for several, and for what follows `CREDENTIAL_END` in others."""
     ends = "|".join(dict.fromkeys(named))
     return "|".join([*dict.fromkeys(alone), *([f"{CREDENTIAL_END}(?:{ends})"] if ends else [])])
+
+
+def _found_by(form: Form) -> tuple[str, str, str]:
+    return form.hint, form.named, form.other
 
 
 def _hints_of(forms: Sequence[Form]) -> tuple[list[str], list[str]]:

@@ -68,7 +68,7 @@ _WORD = rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:t
 _ASSIGNED = rf"{_WORD}|id_token|x-(?:amz|goog)-signature|signature|accountkey"
 _START = r"\\[nrt]|%(?:25)*(?:0[AaDd]|2[036]|3[Ff])|[^A-Za-z0-9_./-]|^"
 """What may stand before a name to which something is assigned; an escape's letter is none of the name's."""
-_EQUALS = r"""\\*["']?(?:[ \t]*(?::=|==?>?)[ \t]*|%(?:25)*3[Dd])"""
+_EQUALS = r"""\\*["']?(?:[ \t]*(?::=|=>?)[ \t]*|%(?:25)*3[Dd])"""
 _IN_QUOTES = (
     (r"\\*'", r"""[^\s'"\\,:}\]][^'"\\]*(?:\\+[^'"\\]+)*"""),
     (r'\\*"', r"""[^\s"\\,:}\]][^"\\]*(?:\\+[^"\\]+)*"""),
@@ -188,9 +188,15 @@ _NO_SECRETS = frozenset(
 )  # fmt: skip
 
 
+REFERENCE = re.compile(
+    r"arn:|alias/|file://|id=|\$[A-Z_]+\Z|\$\{[A-Za-z_]+\}?\Z|\$\([a-z./-]+(?:\s|\Z)|\{\{resolve:[a-z-]+:"
+)
+"""Where a secret is found: a name of AWS's, a file, a variable, another command."""
+
+
 def is_value(text: str) -> bool:
-    """Whether it may be a secret: no word that says whether there is one or how long it holds, and no name of AWS's."""
-    return text.lower() not in _NO_SECRETS and not text.startswith(("arn:", "alias/"))
+    """Whether it may be a secret: no word that says whether there is one or how long it holds, and not where one is."""
+    return text.lower() not in _NO_SECRETS and REFERENCE.match(text) is None
 
 
 def _is_no_drive(text: str) -> bool:
@@ -202,8 +208,8 @@ def _is_paired(text: str) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    """Whether it is one word, and no block, list, reference or variable of YAML."""
-    return re.fullmatch(r"(?!\$\{|\{\{)[^\s|>&*!{\[]\S*\s*", text) is not None and is_value(text.strip())
+    """Whether it is one word, and no block, list or reference of YAML."""
+    return re.fullmatch(r"[^\s|>&*!{\[]\S*\s*", text) is not None and is_value(text.strip())
 
 
 def _is_no_port(text: str) -> bool:
@@ -299,8 +305,8 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     ),
     "url_password": (
         Form(
-            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+(?:@[^/\s@"'\\?#&=]+)*""", "@", r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""",
-            _is_no_port,
+            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+(?:@[^/\s@"'\\?#&=]+)*""", "@(?:sha256:)?",
+            r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""", _is_no_port, name=r"@\Z",  # not the version of an image
         ),
     ),
     "assignment": (
@@ -315,7 +321,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
         ),
         *(_assigned(quote, secret) for quote, secret in _IN_QUOTES),
-        _assigned("", r"""[^&;,\s"'\\)}]+"""),
+        _assigned("", r"""[^=&;,\s"'\\)}][^&;,\s"'\\)}]*"""),
         Form(
             "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
             r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,

@@ -28,7 +28,7 @@ from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts
 from ocsf_mappers import Mapped, Mapper, registry
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.secret_forms import CREDENTIAL_NAME, HIDDEN, OTHER_NAME, SECRETS, is_value
+from ocsf_mappers.secret_forms import CREDENTIAL_NAME, HIDDEN, OTHER_NAME, REFERENCE, SECRETS, is_value
 
 FORMAT = 1
 ID_DIGITS = 16
@@ -82,7 +82,7 @@ class Policy:
     @cached_property
     def text(self) -> str:
         """All that decides what it hides, as JSON; of the key, its id."""
-        patterns = repr([sorted(_patterns()), rules.members_pattern(), OTHER_NAME, HIDDEN.pattern])
+        patterns = repr([sorted(_patterns()), rules.members_pattern(), OTHER_NAME, HIDDEN.pattern, REFERENCE.pattern])
         of_program = hashlib.sha256(patterns.encode()).hexdigest()[:ID_DIGITS]
         hashing = any(rule.action == "hash" for rule in self.rules)
         document = {

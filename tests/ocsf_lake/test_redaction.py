@@ -52,16 +52,22 @@ def planted(number: int) -> list[dict[str, Any]]:
     odd = dict.fromkeys(("prod/db/password", "Master\u00a0password", 'my "db" password', "tab\tpassword"), "PLANTED")
     pair = {"name": "/prod/db/password", "type": "PLAINTEXT", "value": "PLANTED"}
     denied = {"errorMessage": "at https://u:PLANTED@h/", "errorCode": "E"}
+    commands = [
+        'DB_PASSWORD="a; PLANTED" ./run', r'curl -d "{\"password\":\"PLANTED\"}" -H "X-Api-Key: PLANTED123"',
+        "app --token PLANTED", "a: b\ndb_password: PLANTED", f"sk-ant-{'0' * 20}PLANTED",
+        "ALTER USER a IDENTIFIED WITH b BY 'PLANTED'",
+    ]  # fmt: skip
+    refused = {"password": "PLANTED", "note": JWT, "commands": commands, **odd}
     return [
         call(number, responseElements={"credentials": {"sessionToken": "PLANTED", "accessKeyId": "ASIAKEPT"}}),
         call(number + 1, requestParameters=listed),
         call(number + 2, userAgent="curl Bearer PLANTED1234567890", **denied),
         call(number + 3, stranger={"password": "PLANTED", "kept": "yes", **odd}, note=JWT),
         call(number + 4, **{TOKEN: "a member's name"}),
-        call(number + 5, requestParameters={"script": key, "env": [pair], **odd}),
+        call(number + 5, requestParameters={"script": key, "env": [pair], "commands": commands, **odd}),
         call(number + 6, eventVersion=TOKEN, sourceIPAddress=f"x{JWT}"),
         call(number + 7, requestParameters={"url": "https://b/k?X-Amz-Signature=PLANTED&a=1"}),
-        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT} | odd),
+        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters=refused),
     ]
 
 

@@ -208,8 +208,8 @@ def _is_paired(text: str) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    """Whether it is one word, and no block, list or reference of YAML."""
-    return re.fullmatch(r"[^\s|>&*!{\[]\S*\s*", text) is not None and is_value(text.strip())
+    """Whether it is one word, with a comment perhaps, and no block, list or reference of YAML."""
+    return re.fullmatch(r"[^\s|>&*!{\[]\S*\s*(?:\s#.*)?", text) is not None and is_value(text.split(maxsplit=1)[0])
 
 
 def _is_no_port(text: str) -> bool:
@@ -321,7 +321,7 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
         ),
         *(_assigned(quote, secret) for quote, secret in _IN_QUOTES),
-        _assigned("", r"""[^=&;,\s"'\\)}][^&;,\s"'\\)}]*"""),
+        _assigned("", r"""=*[^=&;,\s"'\\)}][^&;,\s"'\\)}]*"""),
         Form(
             "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
             r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,
@@ -340,7 +340,8 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
         ),
         # A line of YAML with one word, a header of HTTP, an element of XML.
         Form(
-            rf"""(?:{_LINE})(?i:{_WORD}):[ \t]+(?:\\*["'])?""", r"""[^\n\r"'\\]+""", "", "", _is_word, named=r":[ \t]",
+            rf"""(?:{_LINE})(?i:{_WORD}):[ \t]+(?:\\*["'])?""", r"""[^\n\r"'\\]+""", "", r"TOKEN:[ \t]", _is_word,
+            named=r":[ \t]",
             name=rf"^(?>{_LINE})(?!(?:{OTHER_NAME}):)[A-Za-z0-9_./-]",
         ),
         Form(

@@ -184,7 +184,9 @@ SECRETS = [
     reduce(lambda text, _: json.dumps({"inner": text}), range(7), '{"password":"SECRET"}'),
     "got {'user': 'a', 'sessionToken': 'SECRET'}",
     '{"template":"Db:\\n  - MasterUserPassword: SECRET\\n    x: y"}',
-    'env:\n  API_KEY: "SECRET"\n  NPM_TOKEN: SECRET',
+    'env:\n  API_KEY: "SECRET"\n  NPM_TOKEN: SECRET  # of nora',
+    "TOKEN: SECRET",
+    "GET /login?password==SECRET HTTP/1.1",
     """curl -H 'X-Api-Key: SECRET0123' -H "Authorization: token SECRET0123" https://h""",
     "<Db><MasterPassword>SECRET</MasterPassword><pre_shared_key>SECRET</pre_shared_key></Db>",
     # arguments

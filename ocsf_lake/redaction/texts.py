@@ -188,12 +188,15 @@ class Texts:
         walked = np.union1d(self._escaped(state.texts), _where(state.texts, self._nested) if self._nested else _NOWHERE)
         self._walk(state, walked)
         every, odd = np.arange(len(state.texts)), _NOWHERE
-        for one in self.members:
-            if one.plain:  # walked ones, too: of what is no JSON, strings were taken for what is between them
-                marks = f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}"
-                others = np.setdiff1d(every, odd, assume_unique=True)
-                odd = np.union1d(odd, state.edit(others, partial(_plain, one=one), marks))
+        plain = [(one, (f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}")) for one in self.members if one.plain]
+        # Walked ones, too, before or after: of what is no JSON, strings were taken for what is between them.
+        for one, marks in plain:
+            others = np.setdiff1d(every, odd, assume_unique=True)
+            odd = np.union1d(odd, state.edit(others, partial(_plain, one=one), marks))
         self._walk(state, np.setdiff1d(odd, walked, assume_unique=True))
+        for one, marks in plain:
+            if len(odd):
+                state.edit(odd, partial(_plain, one=one, is_walked=True), marks)
 
     def _walk(self, state: _State, places: Places) -> None:
         if len(places):
@@ -323,10 +326,10 @@ def _more(texts: pa.Array, pattern: str, other: str) -> Flags:
     return flags
 
 
-def _plain(marked: str, one: NamedMembers) -> _Edit | None:
+def _plain(marked: str, one: NamedMembers, *, is_walked: bool = False) -> _Edit | None:
     """A text with marks behind names that may be such members', without their strings.
 
-    None where it has to be gone through token by token: a value is no string, or a string that does not end.
+    None where it has to be, and was not, gone through token by token: a value is no string, or one that does not end.
     """
     first, *pieces = marked.split(_OPEN)
     parts, rules, before = [first], [], first
@@ -334,11 +337,10 @@ def _plain(marked: str, one: NamedMembers) -> _Edit | None:
         replacement = end = None
         name = before.rsplit('"', 2)[1:-1]
         if name and one.is_named(_content(name[0])):
-            if piece.startswith('"'):
-                if (end := _end(piece)) is None:
-                    return None
+            end = _end(piece) if piece.startswith('"') else None
+            if end is not None:
                 replacement = one.members.replace(_content(piece[1:end]))
-            elif not piece.startswith(_WORDS if one.members.texts_only else "n"):
+            elif not is_walked and not piece.startswith(_WORDS if one.members.texts_only else "n"):
                 return None
         if replacement is None:
             parts.append(piece)

@@ -367,6 +367,8 @@ def test_texts_of_any_kind_cost_what_their_length_does() -> None:
         r'{"x":"{\"my\u0041uth_token\" \r\n :1,\"authToken\"\n:\"SECRET\"}"}',
         # Token by token, the password would stand between two strings.
         r'{"mySecret_AccessKey\" : {"password":"SECRET"}}',
+        'a disk of 5" {"clientSecret":{"Ref":"x"},"password":"SECRET"}',
+        'a disk of 5" {"password":12,"sharedSecret":"SECRET"}',
     ],
 )
 def test_members_are_hidden_however_what_is_around_them_is_spelled(text: str) -> None:

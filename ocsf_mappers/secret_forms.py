@@ -15,14 +15,20 @@ from functools import cache, cached_property
 MARK = "[redacted:"
 """Begins what stands where a value was masked; the name of the rule and `]` follow."""
 HIDDEN = re.compile(
-    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z"
+    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z|<secret>\Z"
     r"|Value hidden"
 )
 """Beginnings of what stands where AWS, or we, have hidden a value already."""
 
 _BLANK = "(?: |%20|\\+)"
 _HOLDERS = "session|access|refresh|auth|api|security|bearer|jwt|github|gitlab|slack|npm|vault|deploy|bot"
-_ACCOUNTS = "db|database|sql|postgres|redis|ldap|smtp|user|root|admin"
+_ACCOUNTS = "db|database|sql|postgres|redis|ldap|smtp|user|root|admin|store"
+_SHARERS = "client|shared|signing|webhook|app|consumer|session|cookie|auth|jwt|hmac|api"
+_VARIABLE = (
+    "(?:[A-Z][A-Z0-9_]*_(?:PWD|PASS|PAT)|TOKEN|SECRET|APIKEY"
+    "|(?:[A-Z][A-Z0-9_]*_)?(?:(?:SIGNING|ENCRYPTION|MASTER|LICENSE|STORAGE|ACCOUNT)_KEY|SECRET_KEY_BASE))"
+)
+"""Pattern of names of variables that are a credential's in capitals alone."""
 
 
 def _words(sign: str) -> str:
@@ -32,36 +38,47 @@ def _words(sign: str) -> str:
         sign: Pattern of what may stand between two words.
     """
     return (
-        f"passw(?:or)?d|passphrase|client{sign}?secret|secret{sign}?key|secret{sign}?access{sign}?key"
+        f"passw(?:or)?d[0-9]?|passphrase|(?:{_SHARERS}){sign}?secret|secret{sign}?key|secret{sign}?access{sign}?key"
+        f"|shared{sign}?access{sign}?key"
         f"|(?:{_HOLDERS}){sign}?token|(?:{_ACCOUNTS}){sign}?(?:pwd|pass)"
     )
 
 
 CREDENTIAL_NAME = (
     rf'[^"]*(?:(?i:{_words("[ _-]")}|private[ _-]?key|[ _/-](?:token|secret))|[^"](?i:api[ _-]?key))'
-    r'|(?:[^"]*[^A-Za-z0-9_"])?[A-Z][A-Z0-9_]*_(?:PWD|PASS)'
+    rf'|(?:[^"]*[^A-Za-z0-9_"])?{_VARIABLE}'
 )
 """Pattern of names that settings, variables and members have whose values are credentials: `DB_PASSWORD`, `x-api-key`,
 `ci/github_token`, `dbpasswd`, `bindPassword`, `/prod/db/password`; not `nextToken`, `secretId`."""
-OTHER_NAME = (
-    r'(?:[^"]*[^A-Za-z0-9"])?(?:(?i:next|prev|previous|page|pagination|continuation|start|starting|resume|cursor|marker'
-    r"|scroll|sequence|checkpoint|sync|client|request|idempotency|creation|update|change|lock|version)[ _/-][Tt]oken"
-    r"|(?i:pull|existing|manager|secretsmanager|kubernetes|tls)[ _/-][Ss]ecret)"
-    r'|[^"]*(?:removePrivateKey|syncSessionToken)'
+_OTHER_END = (
+    "(?:(?i:next|prev|previous|page|pagination|continuation|start|starting|resume|cursor|marker"
+    "|scroll|sequence|checkpoint|sync|client|request|idempotency|creation|update|change|lock|version)[ _/-][Tt]oken"
+    "|(?i:pull|existing|manager|secretsmanager|kubernetes|tls)[ _/-][Ss]ecret)"
 )
+OTHER_NAME = rf'(?:[^"]*[^A-Za-z0-9"])?{_OTHER_END}|[^"]*(?:removePrivateKey|syncSessionToken)'
 """Pattern of those of them that are no credentials': of tokens that say where a list goes on, that a request is the
 same as another or what was changed last, of what names a secret, and two of AWS's, an id and a state."""
 CREDENTIAL_END = (
-    "(?i:passw(?:or)?d|passphrase|(?:secret|private|api)[ _-]?key|secret[ _]?access[ _]?key|secret|pwd|pass"
-    "|(?:[ _/bdhikmnrsy-]|[ow]t|ault)token)"
+    "(?i:passw(?:or)?d[0-9]?|passphrase|(?:secret|private|api)[ _-]?key|(?:secret|shared)[ _-]?access[ _-]?key|secret"
+    "|pwd|pass|_pat|[egnrt]_key|secret_key_base|(?:[^A-Za-z0-9]|[bdhikmnrsy]|[ow]t|ault)token)"
 )
 """Pattern of the ends of such names, which all that look for a name share. It finds more than them, as single letters
 cost less than words; not `nextToken`, `clientToken`, which many logs are full of."""
-_ASSIGNED = (
-    rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))"
-    "|id_token|x-amz-signature|signature|secret"
+_WORD = rf"[A-Za-z0-9_./-]*(?:{_words('[_-]')}|(?:private|api)[_-]?key|[_/-](?:token|secret))|secret|(?-i:{_VARIABLE})"
+_ASSIGNED = rf"{_WORD}|id_token|x-(?:amz|goog)-signature|signature|accountkey"
+_START = r"\\[nrt]|%(?:25)*(?:0[AaDd]|2[036]|3[Ff])|[^A-Za-z0-9_./-]|^"
+"""What may stand before a name to which something is assigned; an escape's letter is none of the name's."""
+_EQUALS = r"""\\*["']?(?:[ \t]*(?::=|=>?)[ \t]*|%(?:25)*3[Dd])"""
+_IN_QUOTES = (
+    (r"\\*'", r"""[^\s'"\\,:}\]][^'"\\]*(?:\\+[^'"\\]+)*"""),
+    (r'\\*"', r"""[^\s"\\,:}\]][^"\\]*(?:\\+[^"\\]+)*"""),
 )
-_LAST_WORD = r'[^"]*(?i:passw(?:or)?d|passphrase|secret|token|key|pwd|pass)'
+"""Quotes, and what stands in them; behind one that closes a string of JSON there is a comma, a colon or a bracket."""
+_LINE = r"(?:[\n\r]|\\[nr]|^)[ \t]*(?:-[ \t]+)?"
+_HEADER = "(?:proxy-)?authorization|private-token|x-[a-z0-9-]*(?:token|api-?key|secret)"
+_SPACES = r"(?:\s|\\+[nrt])*"
+_ARGUMENT = rf"--?(?i:[A-Za-z0-9_.-]*(?:{_words('[_-]')}|api[_-]?key|[_-](?:token|secret|pwd))|token|secret|pass)"
+_LAST_WORD = r'[^"]*(?i:passw(?:or)?d[0-9]?|passphrase|secret|token|key|pwd|pass|_pat|key_base)'
 """Pattern of what no name of a credential in a pair is without, and few others are not."""
 _PAIRED = (
     rf'"(?i:(?:parameter|option)?(?:name|key))\\*"\s*:\s*\\*"(?!(?:{OTHER_NAME})\\*")'
@@ -72,8 +89,9 @@ _ESCAPES = r"""(?:\\+(?:[^"\\]|"\s*[^"\\\s,:}\]])[^"\\]*)*"""
 bracket follows. Backslashes in a row are taken at once."""
 _BETWEEN = (
     r"""(?:\\*"(?:(?i:type)\\*"\s*:\s*\\*"(?:PLAINTEXT|String|SecureString)\\*\""""
-    rf"""|(?i:description|keyId|tier|dataType|allowedPattern)\\*"\s*:\s*\\*"[^"\\]*{_ESCAPES}\\*\""""
-    r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+))\s*,\s*){0,3}"""
+    r"""|(?i:description|keyId|tier|dataType|allowedPattern|namespace|resourceName|resolvedValue)\\*"\s*:\s*\\*\""""
+    rf"""[^"\\]*{_ESCAPES}\\*\""""
+    r"""|[\w-]+\\*"\s*:\s*(?:true|false|null|-?[0-9.]+|\[[^\[\]]*\]))\s*,\s*){0,3}"""
 )
 """What may stand between a name and its value, in either order: not a type that makes the value a parameter's name."""
 
@@ -91,6 +109,7 @@ class Form:
         named: What follows `CREDENTIAL_END` in those that `hint` does not find.
         name: Pattern of Python that finds the name of a secret in what stands before it or behind.
         inner: Where the name stands before: pattern that finds in what follows another name that a secret may have.
+        other: Pattern of what `hint` or `named` finds that is no secret's name: a text with no more of those has none.
     """
 
     before: str
@@ -101,6 +120,7 @@ class Form:
     named: str = ""
     name: str = ""
     inner: str = ""
+    other: str = ""
 
     @property
     def pattern(self) -> str:
@@ -147,6 +167,11 @@ def _has_digit(text: str) -> bool:
     return any("0" <= letter <= "9" for letter in text)
 
 
+def _is_header(text: str) -> bool:
+    """Whether it may be a credential, and not how a request to AWS is signed, which names a key."""
+    return _has_digit(text) and not text.startswith("AWS4-")
+
+
 def _is_basic(text: str) -> bool:
     """Whether it is a user and a password as HTTP sends them."""
     try:
@@ -163,9 +188,15 @@ _NO_SECRETS = frozenset(
 )  # fmt: skip
 
 
+REFERENCE = re.compile(
+    r"arn:|alias/|file://|id=|\$[A-Z_]+\Z|\$\{[A-Za-z_]+\}?\Z|\$\([a-z./-]+(?:\s|\Z)|\{\{resolve:[a-z-]+:"
+)
+"""Where a secret is found: a name of AWS's, a file, a variable, another command."""
+
+
 def is_value(text: str) -> bool:
-    """Whether it may be a secret: no word that says whether there is one or how long it holds, and no name of AWS's."""
-    return text.lower() not in _NO_SECRETS and not text.startswith("arn:")
+    """Whether it may be a secret: no word that says whether there is one or how long it holds, and not where one is."""
+    return text.lower() not in _NO_SECRETS and REFERENCE.match(text) is None
 
 
 def _is_no_drive(text: str) -> bool:
@@ -176,8 +207,47 @@ def _is_paired(text: str) -> bool:
     return is_value(text) and not text.endswith('"')
 
 
+def _is_word(text: str) -> bool:
+    """Whether it is one word, with a comment perhaps, and no block, list or reference of YAML."""
+    return re.fullmatch(r"[^\s|>&*!{\[]\S*\s*(?:\s#.*)?", text) is not None and is_value(text.split(maxsplit=1)[0])
+
+
 def _is_no_port(text: str) -> bool:
     return re.match(r"[0-9]{1,5}[?#]", text) is None
+
+
+def _assigned(quote: str, secret: str) -> Form:
+    return Form(
+        f"(?:{_START})(?i:{_ASSIGNED}){_EQUALS}{quote}", secret, "",
+        f"(?:(?i:id_token|signature|secret|accountkey)|TOKEN){_EQUALS}", is_value, named=_EQUALS,
+        name=rf"^(?>{_START})(?!(?:{OTHER_NAME}){_EQUALS})[A-Za-z0-9_./-]",
+        inner=rf"(?:{CREDENTIAL_END}|(?i:signature|accountkey)|TOKEN)(?:{_EQUALS}|\Z)",
+        other=f"(?:^|[^A-Za-z0-9]){_OTHER_END}{_EQUALS}",
+    )  # fmt: skip
+
+
+def _argument(between: str, secret: str) -> Form:
+    return Form(
+        rf"""(?:^|[\s"'\\])(?:{_ARGUMENT}){between}""", secret, "",
+        rf"""-[A-Za-z0-9_.-]*{CREDENTIAL_END}(?:\s|\\*["'])""", is_value,
+        name=rf"^[^-]*--?(?!(?:{OTHER_NAME})[^A-Za-z0-9])[A-Za-z]",
+    )  # fmt: skip
+
+
+_SERVICE_TOKENS = (
+    ("[sr]k_(?:live|test)_", "[A-Za-z0-9]{16,}"), ("whsec_", "[A-Za-z0-9+/]{24,}"),  # Stripe
+    ("sk-(?:ant|proj|svcacct|admin)-", "[A-Za-z0-9_-]{20,}"),
+    ("AIza[A-Za-z0-9_-]", "[A-Za-z0-9_-]{34}"), (r"ya29\.", "[A-Za-z0-9_-]{20,}"), ("GOCSPX-", "[A-Za-z0-9_-]{20,}"),
+    ("npm_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("pypi-[A-Za-z0-9]", "[A-Za-z0-9_-]{50,}"), ("rubygems_", "[a-f0-9]{40,}"),
+    ("dckr_[op]at_", "[A-Za-z0-9_-]{20,}"), (r"SG\.[A-Za-z0-9_-]", r"[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{30,}"),
+    ("hf_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), (r"hv[bsr]\.", "[A-Za-z0-9_-]{20,}"), (r"atlasv1\.", "[A-Za-z0-9_-]{50,}"),
+    ("do[opr]_v1_", "[a-f0-9]{40,}"), ("shp(?:at|ca|pa|ss)_", "[A-Za-z0-9]{30,}"), ("dapi[a-f0-9]{8}", "[a-f0-9]{24}"),
+    ("AT[AC]TT3x", "[A-Za-z0-9_=-]{40,}"), ("gl(?:sa|c)_", "[A-Za-z0-9_+/=]{30,}"), ("NRAK-", "[A-Z0-9]{20,}"),
+    ("lin_api_", "[A-Za-z0-9]{30,}"), ("ntn_[A-Za-z0-9]", "[A-Za-z0-9]{30,}"), ("PMAK-", "[A-Za-z0-9-]{40,}"),
+    ("sntry[su]_", "[A-Za-z0-9_+/=]{30,}"), ("tskey-", "[A-Za-z0-9-]{20,}"), ("AGE-SECRET-KEY-1", "[A-Z0-9]{40,}"),
+    ("ABSK[A-Za-z0-9+/]", "[A-Za-z0-9+/]{90,}=*"),  # Amazon Bedrock
+)  # fmt: skip
+"""How tokens of services begin, and go on."""
 
 
 SECRETS: Mapping[str, tuple[Form, ...]] = {
@@ -189,17 +259,40 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
             "",
             "-----BEGIN",
         ),
+        # The same in base64, as a kubeconfig has it.
+        Form(
+            "", "LS0tLS1CRUdJTiB(?:[A-Za-z0-9+/]{0,20}(?:UFJJVkFURS|QUklWQVRF|BSSVZBVE))[A-Za-z0-9+/=]*", "",
+            "LS0tLS1CRUdJTiB",
+        ),
     ),
     "jwt": (
-        Form("", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ"),
+        # Without its second part it is found as well, and let go: else each of its letters could begin another.
+        Form(
+            "", r"eyJ[A-Za-z0-9_-]{8,}(?:\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)?", "",
+            r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8}", lambda text: "." in text,
+        ),
     ),
     "github_token": (
         Form(r"\b", "(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})", "", "gh[pousr]_|github_pat_"),
     ),
-    "gitlab_token": (Form(r"\b", "glpat-[A-Za-z0-9_-]{20,}", "", "glpat-"),),
+    "gitlab_token": (
+        Form(
+            r"\b", "gl(?:pat|rt|dt|ptt|cbt|ft|soat|agent)-[A-Za-z0-9_.-]{20,}", "",
+            "gl(?:pat|rt|dt|ptt|cbt|ft|soat|agent)-",
+        ),
+    ),
     "slack_token": (
-        Form(r"\b", "(?:xox[abeoprs]-|xapp-[0-9]-)[A-Za-z0-9-]{10,}", "", "xox[abeoprs]-|xapp-[0-9]"),
-        Form("hooks\\.slack\\.com/services/", "[A-Za-z0-9/_-]{10,}", "", "hooks\\.slack\\.com"),
+        Form(r"\b", "(?:xox[abeoprs][.-]|xapp-[0-9]-)[A-Za-z0-9.-]{10,}", "", "xox[abeoprs][.-]|xapp-[0-9]"),
+        Form(
+            "hooks\\.slack\\.com/(?:services|workflows|triggers)/", "[A-Za-z0-9/_-]{10,}", "", "hooks\\.slack\\.com",
+        ),
+    ),
+    "service_token": (
+        Form(
+            r"\b", "|".join(begin + rest for begin, rest in _SERVICE_TOKENS), "",
+            "|".join(begin for begin, _ in _SERVICE_TOKENS),
+        ),
+        Form(r"\bsk-", "[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20,}", "", "T3BlbkFJ"),  # OpenAI, before there were projects
     ),
     "bearer": (
         Form(f"(?i:bearer){_BLANK}+", "[A-Za-z0-9._~+/=-]{16,}", "", f"(?i:bearer){_BLANK}", _has_digit),
@@ -212,29 +305,54 @@ SECRETS: Mapping[str, tuple[Form, ...]] = {
     ),
     "url_password": (
         Form(
-            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+(?:@[^/\s@"'\\?#&=]+)*""", "@", r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""",
-            _is_no_port,
+            r"""[A-Za-z0-9+]://[^/\s:@"'\\]*:""", r"""[^/\s@"'\\]+(?:@[^/\s@"'\\?#&=]+)*""", "@(?:sha256:)?",
+            r"""://[^/\s:@"'\\]*:[^/\s@"'\\]+@""", _is_no_port, name=r"@\Z",  # not the version of an image
         ),
     ),
     "assignment": (
+        # SQL.
         Form(
-            rf"""(?:^|[?&;,\s"'\[{{(]|%26|%3[Ff])(?i:{_ASSIGNED})(?: ?= ?|%3[Dd])["']?""", r"""[^&;,\s"'\\)}]+""", "",
-            "(?i:id_token|signature|secret)(?: ?=|%3[Dd])", is_value, named=" ?=|%3[Dd]",
-            name=rf"^(?:[^A-Za-z0-9_./-]|%26|%3[Ff])?(?!(?:{OTHER_NAME})(?: ?=|%3[Dd]))[A-Za-z0-9_./-]",
-            inner=rf"(?:{CREDENTIAL_END}|(?i:signature))(?: ?=|%3[Dd]|\Z)",
+            r"(?i:password(?:\s+for\s+\S+)?|identified\s+(?:with\s+\S+\s+)?(?:by|as)|secret_access_key|session_token)"
+            r"(?:\s*[=(]\s*|\s+)[NEne]?\\*'", r"""[^'"\\]+(?:''[^'"\\]+)*""", r"\\*'",
+            r"(?i:password(?:\s+for\s+\S+)?|\s(?:by|as)|secret_access_key|session_token)[\s=(]+[NEne]?\\*'", is_value,
         ),
         Form(
-            "(?:^|[?&]|%26|%3[Ff])(?i:token|sig)(?:=|%3[Dd])", r"""[^&;,\s"'\\)}]{8,}""", "",
-            "(?i:token|sig)(?:=|%3[Dd])", is_value,
+            r'(?i:create|alter)\s+(?i:user)\s+\S+\s+(?i:identified\s+by)\s+(?:\\*")?', r"""[^\s'"\\;,]+""", "",
+            r'(?i:user)\s+\S+\s+(?i:identified\s+by)\s', is_value,
+        ),
+        *(_assigned(quote, secret) for quote, secret in _IN_QUOTES),
+        _assigned("", r"""=*[^=&;,\s"'\\)}][^&;,\s"'\\)}]*"""),
+        Form(
+            "(?:^|[?&#]|%(?:25)*(?:2[36]|3[Ff]))(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])",
+            r"""[^&;,\s"'\\)}]{8,}""", "", "(?i:token|sig|jwt|pass|samlresponse)(?:=|%(?:25)*3[Dd])", is_value,
         ),
         # Arguments of commands, in one text or as a list.
+        *(_argument(rf"(?:\s+|{quote}\s*,\s*){quote}", secret) for quote, secret in _IN_QUOTES),
+        _argument(r"\s+", r"""[^\s"'\\,&;|>-][^\s"'\\]*"""),
+        # JSON with escaped quotes in a text that is none, or deeper than it is gone into; dictionaries of Python.
         Form(
-            r"""(?:^|[\s"'])--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)"""
-            r"""(?:\s+|\\*"\s*,\s*\\*")["']?""", r"""[^\s"'\\,&;|>-][^\s"'\\]*""", "",
-            "--[A-Za-z0-9-]*(?i:password|passphrase|secret-key|client-secret|auth-token|api-key)", is_value,
+            rf'\\"[^"\\]*{CREDENTIAL_END}\\+"{_SPACES}:{_SPACES}\\+"', rf'[^"\\]+{_ESCAPES}', "", "", is_value,
+            named=rf'\\+"{_SPACES}:', name=rf'"(?!(?:{OTHER_NAME})\\)(?:{CREDENTIAL_NAME})\\', inner='"',
         ),
-        # SQL.
-        Form(r"(?i:password|identified by)\s+'", r"""[^'"\\]+""", "'", r"(?i:password|identified by)\s+'"),
+        Form(
+            rf"""'[^'"\\]*{CREDENTIAL_END}\\*'\s*:\s*[bu]?\\*'""", r"""[^'"\\]+""", "", "", is_value, named=r"\\*'\s*:",
+            name=rf"""^'(?!(?:{OTHER_NAME})[\\'])(?:{CREDENTIAL_NAME})[\\']""",
+        ),
+        # A line of YAML with one word, a header of HTTP, an element of XML.
+        Form(
+            rf"""(?:{_LINE})(?i:{_WORD}):[ \t]+(?:\\*["'])?""", r"""[^\n\r"'\\]+""", "", r"TOKEN:[ \t]", _is_word,
+            named=r":[ \t]",
+            name=rf"^(?>{_LINE})(?!(?:{OTHER_NAME}):)[A-Za-z0-9_./-]",
+        ),
+        Form(
+            rf"""(?:\\[nrt]|[\s"'\\]|^)(?i:{_HEADER}):[ \t]+(?:(?i:token|bearer|basic|apikey)[ \t]+)?""",
+            "[A-Za-z0-9._~+/=:-]{8,}", "", r"(?i:authorization):[ \t]", _is_header, named=r":[ \t]",
+            name=rf"""^(?>\\[nrt]|[\s"'\\]?)(?!(?:{OTHER_NAME}):)[A-Za-z]""",
+        ),
+        Form(
+            rf"<(?i:[A-Za-z0-9_.:-]*(?:{_words('[_-]')}|(?:private|api|pre_?shared)[_-]?key|[_-](?:token|secret)))>",
+            r'[^<>"\\]+', r"<\\*/", "(?i:shared_?key)>", is_value, named=">", name=rf"^<(?!(?:{OTHER_NAME})>)[A-Za-z]",
+        ),
         # `PWD=/home/...` in a log of commands is a folder.
         Form(
             r"""(?:^|[?&;,\s"']|[A-Za-z]_)(?i:pwd)=""", r"""[^/&;,\s"'\\][^&;,\s"'\\]*""", "", "(?i:pwd)=[^/]",

@@ -27,7 +27,7 @@ def _escapes(kept: str) -> dict[int, str]:
 
 _SECRETS = re.compile(
     r"""(?ix)
-    (?P<url> [a-z0-9+] :// [^/\s:@'"]* : ) (?! \d{1,5} / ) [^\s'"@]+ (?=@)
+    (?P<url> [a-z0-9+] :// [^/\s:@'"]* : ) (?! \d{1,5} / ) [^\s'"@]{1,2048} (?=@)
     | (?P<name>
         (?: password | passwd | pwd | secret[\w.-]{0,60} | token | x-amz-credential | awsaccesskeyid
             | (?:x-amz-)?signature | sig )
@@ -40,5 +40,5 @@ _HIDDEN = "***"
 
 def redacted(text: str) -> str:
     """A message without the passwords of URLs, signatures and the like: messages are logged, stored and shown."""
-    text = _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)
-    return hidden(text, lambda _: _HIDDEN)
+    text = hidden(text, lambda _: _HIDDEN)
+    return _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)

@@ -81,6 +81,7 @@ class Columns:
         hidden: What is hidden altogether.
         keys: Entries of `unmapped`.
         kept: OCSF paths that nothing changes.
+        pairs: Names in lists of names and values; None for none.
     """
 
     everywhere: Texts
@@ -88,6 +89,7 @@ class Columns:
     hidden: Sequence[Hidden]
     keys: Sequence[Key]
     kept: frozenset[Path]
+    pairs: Key | None = None
 
     @cached_property
     def _texts(self) -> dict[tuple[int, ...], Texts]:
@@ -146,7 +148,7 @@ class _Walk:
             places = found_in([values for _, values in leaves], texts.hint)
             near = [(*leaf, found) for leaf, found in zip(leaves, places, strict=True) if len(found)]
             # What is hidden altogether goes first, and takes texts out of columns.
-            late = [path for path, *_ in near if self.rules.hidden or path[0] == "unmapped"]
+            late = [path for path, *_ in near if self.rules.hidden or path[0] == "unmapped" or path[-1] == "value"]
             self.found |= dict.fromkeys(late)
             now = [leaf for leaf in near if leaf[0] not in self.found]
             changed = texts.all_changed([values for _, values, _ in now], [found for *_, found in now])
@@ -163,7 +165,7 @@ class _Walk:
         if pa.types.is_map(kind):
             return self._map(array, path)
         if pa.types.is_list(kind):
-            array = self._observables(array) if path == ("observables",) else array
+            array = self._observables(array) if path == ("observables",) else self._pairs(array)
             before = array.values
             after = self.array(before, path, in_list=True)
             return array if after is before else _list(array, after)
@@ -243,6 +245,21 @@ class _Walk:
             children[place] = pc.replace_with_mask(values, pa.array(flags), chosen)
             array = _list(array, pa.StructArray.from_arrays(children, names=[member.name for member in items.type]))
         return array
+
+    def _pairs(self, array: pa.Array) -> pa.Array:
+        """Names with values, as headers are, without the values of those that are credentials'."""
+        items = array.values
+        if self.rules.pairs is None or not pa.types.is_struct(items.type):
+            return array
+        names, place = (items.type.get_field_index(name) for name in ("name", "value"))
+        if min(names, place) < 0 or not _is_text(items.type.field(place).type):
+            return array
+        if not (flags := self.rules.pairs.of(items.field(names))).any():
+            return array
+        children = [items.field(number) for number in range(items.type.num_fields)]
+        children[place] = self._at(children[place], flags, partial(self._replaced, rule=self.rules.pairs))
+        mask = items.is_null() if items.null_count else None
+        return _list(array, pa.StructArray.from_arrays(children, names=[one.name for one in items.type], mask=mask))
 
     # -- unmapped -----------------------------------------------------------------------------------------------------
     def _map(self, array: pa.Array, path: Path) -> pa.Array:

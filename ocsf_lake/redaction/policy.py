@@ -28,7 +28,7 @@ from ocsf_lake.redaction.texts import Detection, NamedMembers, Texts
 from ocsf_mappers import Mapped, Mapper, registry
 from ocsf_mappers.engine.mapped import stacked
 from ocsf_mappers.errors import ConfigError, nearest
-from ocsf_mappers.secret_forms import CREDENTIAL_NAME, OTHER_NAME, SECRETS, is_value
+from ocsf_mappers.secret_forms import CREDENTIAL_NAME, HIDDEN, OTHER_NAME, REFERENCE, SECRETS, is_value
 
 FORMAT = 1
 ID_DIGITS = 16
@@ -82,7 +82,7 @@ class Policy:
     @cached_property
     def text(self) -> str:
         """All that decides what it hides, as JSON; of the key, its id."""
-        patterns = repr([sorted(_patterns()), rules.members_pattern(), OTHER_NAME])
+        patterns = repr([sorted(_patterns()), rules.members_pattern(), OTHER_NAME, HIDDEN.pattern, REFERENCE.pattern])
         of_program = hashlib.sha256(patterns.encode()).hexdigest()[:ID_DIGITS]
         hashing = any(rule.action == "hash" for rule in self.rules)
         document = {
@@ -300,7 +300,7 @@ class Redactor:
         at: list[tuple[places.Path, Detection | NamedMembers]] = []
         hidden: list[Hidden] = []
         keys: list[Key] = []
-        detections, everywhere = [], []
+        detections, everywhere, pairs = [], [], None
         for rule in given:
             if rule.path is None:
                 if rule.detect:
@@ -318,9 +318,10 @@ class Redactor:
             keys += [self._key(rule, path, steps) for path, steps in of_rule.keys]
         if policy.default:
             named, left = (rf'(?:^|[."])(?:{one})(?:\.[0-9]+)?$' for one in (rules.members_pattern(), OTHER_NAME))
-            keys.append(Key(CREDENTIALS, named, _credential, left=left))
+            pairs = Key(CREDENTIALS, named, _credential, left=left)
+            keys.append(pairs)
         texts = Texts([*detections, *policy.default_detections], [*everywhere, *policy.default_members])
-        return Columns(texts, at, hidden, keys, self.kept)
+        return Columns(texts, at, hidden, keys, self.kept, pairs)
 
     def _key(self, rule: Rule, path: places.Path, steps: tuple[Step, ...]) -> Key:
         """The entries of `unmapped` that a member, or what a path inside it names, may be."""

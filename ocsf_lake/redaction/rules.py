@@ -68,7 +68,11 @@ MEMBERS = (
     "webhookSecret", "apiKeySecret", "serviceCredentialSecret", "api_key", "apiKeyValue", "preSharedKey",
     "privateKeyPlaintext", "keyMaterial", "hostKeyBody", "sseCustomerKey", "idToken", "joinToken",
     "authenticationToken", "authorizationToken", "webIdentityToken", "basicAuthCredentials", "samlAssertion",
-    "x-amz-signature",
+    "x-amz-signature", "api-key", "base32StringSeed", "qrCodePng", "secretCode", "secretHash", "secret_hash",
+    "secretToken", "signinToken", "tokenValue", "cliToken", "webToken", "subjectToken", "identityToken", "tradeInToken",
+    "workloadIdentityToken", "authCode", "authorizationCode", "codeVerifier", "activationCode", "streamKey",
+    "secretToAuthenticateInitiator", "secretToAuthenticateTarget", "x-amz-server-side-encryption-customer-key",
+    "x-amz-copy-source-server-side-encryption-customer-key", "copySourceSseCustomerKey", "platformCredential",
 )
 """Members, in whatever JSON and however deep, whose texts are credentials though they have not the form of
 `CREDENTIAL_NAME`: those that AWS's services and Kubernetes have under these names, among them those that AWS's own

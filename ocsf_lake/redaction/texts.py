@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ from ocsf_lake.redaction.hiding import Replace
 from ocsf_lake.redaction.members import Members, Rewriter
 from ocsf_mappers.secret_forms import CREDENTIAL_END, Form
 
+Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Places: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 _Edit: TypeAlias = tuple[str, list[str]]
 """A text as it is to be, and the rules that hid something in it; the text means nothing without one."""
@@ -173,7 +175,8 @@ class Texts:
         if self.members:
             self._hide_members(state)
         forms = [(one, form) for one in self.detections for form in one.forms]
-        self._hide_detected(state, forms, np.arange(len(state.texts)))
+        groups = [list(group) for _, group in groupby(forms, lambda pair: _found_by(pair[1]))]
+        self._hide_detected(state, groups, np.arange(len(state.texts)))
         return state.changed(columns, suspects)
 
     def message(self, text: str) -> str:
@@ -185,12 +188,15 @@ class Texts:
         walked = np.union1d(self._escaped(state.texts), _where(state.texts, self._nested) if self._nested else _NOWHERE)
         self._walk(state, walked)
         every, odd = np.arange(len(state.texts)), _NOWHERE
-        for one in self.members:
-            if one.plain:  # walked ones, too: of what is no JSON, strings were taken for what is between them
-                marks = f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}"
-                others = np.setdiff1d(every, odd, assume_unique=True)
-                odd = np.union1d(odd, state.edit(others, partial(_plain, one=one), marks))
+        plain = [(one, (f'{one.ends}"\\s*:\\s*', f"\\0{_OPEN}")) for one in self.members if one.plain]
+        # Walked ones, too, before or after: of what is no JSON, strings were taken for what is between them.
+        for one, marks in plain:
+            others = np.setdiff1d(every, odd, assume_unique=True)
+            odd = np.union1d(odd, state.edit(others, partial(_plain, one=one), marks))
         self._walk(state, np.setdiff1d(odd, walked, assume_unique=True))
+        for one, marks in plain:
+            if len(odd):
+                state.edit(odd, partial(_plain, one=one, is_walked=True), marks)
 
     def _walk(self, state: _State, places: Places) -> None:
         if len(places):
@@ -209,23 +215,31 @@ class Texts:
         changed = rewriter.rewritten(text)
         return changed, [self.members[number].rule for number in rewriter.hits]
 
-    def _hide_detected(self, state: _State, forms: Sequence[tuple[Detection, Form]], among: Places) -> None:
-        """Hides what some forms find; half of them are left out where one pattern for these finds nothing."""
-        if not forms:
+    def _hide_detected(self, state: _State, groups: Sequence[Sequence[tuple[Detection, Form]]], among: Places) -> None:
+        """Hides what some forms find; half of them are left out where one pattern for these finds nothing.
+
+        Args:
+            state: The texts.
+            groups: Forms, those together that one hint finds.
+            among: The places of the texts to look at.
+        """
+        if not groups:
             return
-        texts = state.texts.take(pa.array(among))
-        found = among[_where(texts, _any_of(*_hints_of([form for _, form in forms])))]
+        hint = _any_of(*_hints_of([form for group in groups for _, form in group]))
+        found = among[_where(state.texts.take(pa.array(among)), hint)]
         if not len(found):
             return
-        if len(forms) > 1:
-            middle = len(forms) // 2
-            self._hide_detected(state, forms[:middle], found)
-            self._hide_detected(state, forms[middle:], found)
+        if len(groups) > 1:
+            middle = len(groups) // 2
+            self._hide_detected(state, groups[:middle], found)
+            self._hide_detected(state, groups[middle:], found)
             return
-        [(one, form)] = forms
-        marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
-        untold = state.edit(found, partial(_detected, one=one, form=form), marks)
-        state.edit(untold, partial(_named, one=one, form=form))
+        if other := groups[0][0][1].other:
+            found = found[_more(state.texts.take(pa.array(found)), hint, other)]
+        for one, form in groups[0]:
+            marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
+            untold = state.edit(found, partial(_detected, one=one, form=form), marks)
+            state.edit(untold, partial(_named, one=one, form=form))
 
 
 class _State:
@@ -289,6 +303,10 @@ def _any_of(alone: Iterable[str], named: Iterable[str]) -> str:
     return "|".join([*dict.fromkeys(alone), *([f"{CREDENTIAL_END}(?:{ends})"] if ends else [])])
 
 
+def _found_by(form: Form) -> tuple[str, str, str]:
+    return form.hint, form.named, form.other
+
+
 def _hints_of(forms: Sequence[Form]) -> tuple[list[str], list[str]]:
     """Their hints, and what follows `CREDENTIAL_END` in others."""
     return [form.hint for form in forms if form.hint], [form.named for form in forms if form.named]
@@ -301,10 +319,17 @@ def _where(texts: pa.Array, pattern: str) -> Places:
     return places
 
 
-def _plain(marked: str, one: NamedMembers) -> _Edit | None:
+def _more(texts: pa.Array, pattern: str, other: str) -> Flags:
+    """Which of some texts have more of what one pattern finds than of what another does."""
+    found, others = (pc.count_substring_regex(texts, one) for one in (pattern, other))
+    flags: Flags = pc.greater(found, others).to_numpy(zero_copy_only=False)
+    return flags
+
+
+def _plain(marked: str, one: NamedMembers, *, is_walked: bool = False) -> _Edit | None:
     """A text with marks behind names that may be such members', without their strings.
 
-    None where it has to be gone through token by token: a value is no string, or a string that does not end.
+    None where it has to be, and was not, gone through token by token: a value is no string, or one that does not end.
     """
     first, *pieces = marked.split(_OPEN)
     parts, rules, before = [first], [], first
@@ -312,11 +337,10 @@ def _plain(marked: str, one: NamedMembers) -> _Edit | None:
         replacement = end = None
         name = before.rsplit('"', 2)[1:-1]
         if name and one.is_named(_content(name[0])):
-            if piece.startswith('"'):
-                if (end := _end(piece)) is None:
-                    return None
+            end = _end(piece) if piece.startswith('"') else None
+            if end is not None:
                 replacement = one.members.replace(_content(piece[1:end]))
-            elif not piece.startswith(_WORDS if one.members.texts_only else "n"):
+            elif not is_walked and not piece.startswith(_WORDS if one.members.texts_only else "n"):
                 return None
         if replacement is None:
             parts.append(piece)

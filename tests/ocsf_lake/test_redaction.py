@@ -35,8 +35,9 @@ from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers.streams import Blocks
 from tests.ocsf_lake.conftest import HEADER, Make, call, flow, write
 from tests.ocsf_lake.test_ingest import rows
-from tests.support import engine
+from tests.support import SAMPLE_LOGS, engine
 
+DEFAULT = redaction.Policy((), None, default=True)
 KEY = "a key of tests, which is long enough"
 TOKEN = "ghp_PLANTED0123456789abcdefghij012345678"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJQTEFOVEVEIn0.c2lnbmF0dXJl"
@@ -51,16 +52,22 @@ def planted(number: int) -> list[dict[str, Any]]:
     odd = dict.fromkeys(("prod/db/password", "Master\u00a0password", 'my "db" password', "tab\tpassword"), "PLANTED")
     pair = {"name": "/prod/db/password", "type": "PLAINTEXT", "value": "PLANTED"}
     denied = {"errorMessage": "at https://u:PLANTED@h/", "errorCode": "E"}
+    commands = [
+        'DB_PASSWORD="a; PLANTED" ./run', r'curl -d "{\"password\":\"PLANTED\"}" -H "X-Api-Key: PLANTED123"',
+        "app --token PLANTED", "a: b\ndb_password: PLANTED", f"sk-ant-{'0' * 20}PLANTED",
+        "ALTER USER a IDENTIFIED WITH b BY 'PLANTED'",
+    ]  # fmt: skip
+    refused = {"password": "PLANTED", "note": JWT, "commands": commands, **odd}
     return [
         call(number, responseElements={"credentials": {"sessionToken": "PLANTED", "accessKeyId": "ASIAKEPT"}}),
         call(number + 1, requestParameters=listed),
         call(number + 2, userAgent="curl Bearer PLANTED1234567890", **denied),
         call(number + 3, stranger={"password": "PLANTED", "kept": "yes", **odd}, note=JWT),
         call(number + 4, **{TOKEN: "a member's name"}),
-        call(number + 5, requestParameters={"script": key, "env": [pair], **odd}),
+        call(number + 5, requestParameters={"script": key, "env": [pair], "commands": commands, **odd}),
         call(number + 6, eventVersion=TOKEN, sourceIPAddress=f"x{JWT}"),
         call(number + 7, requestParameters={"url": "https://b/k?X-Amz-Signature=PLANTED&a=1"}),
-        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters={"password": "PLANTED", "note": JWT} | odd),
+        call(number + 8, eventTime=f"not a time {TOKEN}", requestParameters=refused),
     ]
 
 
@@ -216,11 +223,26 @@ def test_rules_by_path_and_member(
         assert sum(len(rows) for *_, rows in plain) == len(records)
 
 
+@pytest.mark.parametrize("times", [1, FEW_ROWS])
+def test_headers_are_hidden_by_their_names(times: int) -> None:
+    given = {"Host": "a", "X-Api-Key": "PLANTED", "x-page-token": "b", "Authorization": "Bearer PLANTED1234567890"}
+    line = json.loads((SAMPLE_LOGS / "aws_waf" / "blocked.jsonl").read_text().splitlines()[0])
+    line["httpRequest"]["headers"] = [{"name": name, "value": value} for name, value in given.items()]
+    mapped = mapped_by("aws_waf", "\n".join([json.dumps(line)] * times))
+    mapped, hidden = DEFAULT.of_source(registry.load("aws_waf")).mapped(mapped)
+    headers = mapped.events["http_request"].combine_chunks().field("http_headers").to_pylist()
+    expected = ["a", "[redacted:credentials]", "b", "Bearer [redacted:bearer]"]
+    assert [[one["value"] for one in row] for row in headers] == [expected] * times
+    assert hidden == {"credentials": times, "bearer": times}
+
+
 def mapped_by_cloudtrail(records: Sequence[dict[str, Any]]) -> Mapped:
-    mapper = registry.load("aws_cloudtrail")
-    data = json.dumps({"Records": records}, separators=(",", ":")).encode()
-    chunks = mapper.readers[0].read(Blocks(io.BytesIO(data)))
-    return engine("aws_cloudtrail").map([(RawObject("file:///one.json"), chunk) for chunk in chunks])
+    return mapped_by("aws_cloudtrail", json.dumps({"Records": records}, separators=(",", ":")))
+
+
+def mapped_by(source: str, text: str) -> Mapped:
+    chunks = registry.load(source).readers[0].read(Blocks(io.BytesIO(text.encode())))
+    return engine(source).map([(RawObject("file:///one.json"), chunk) for chunk in chunks])
 
 
 def test_a_line_that_is_no_json_is_hidden_as_a_whole_in_quarantine(tmp_path: Path, settings: Make) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -403,6 +403,7 @@ def _count(done: Done, plan: Plan, before: dict[str, tuple[str, FileInfo]]) -> N
 
 def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
     """Writes the files of a compaction; nobody sees them. Gives the plan with their sizes and checksums."""
+    check_copied(lake, plan.copied)
     moves = []
     for move in plan.moves:
         merges = []
@@ -421,6 +422,18 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
             merges.append(replace(one, outputs=tuple(outputs)))
         moves.append(replace(move, merges=tuple(merges)))
     return replace(plan, moves=tuple(moves))
+
+
+def check_copied(lake: Lake, paths: Iterable[str]) -> None:
+    """Whether the files are there that are to come along as they are: behind the fence that would be found too late.
+
+    Raises:
+        LakeFileError: One is gone.
+        RetriableError: The store does not answer.
+    """
+    for path in paths:
+        if lake.store.size(path) is None:
+            raise fetched.LakeFileError(fetched.GONE, file=path)
 
 
 def put(lake: Lake, output: Output, file: Path) -> Output:

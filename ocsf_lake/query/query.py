@@ -247,6 +247,15 @@ def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) 
         return list(pruning.nothing_left(parts, lake.files.partitions, lake.files.gone))
 
 
+def lacking(settings: Settings, sql: str, other_tables: Collection[str] = ()) -> list[str]:
+    """What an answer does not say: that events which the query asks for were lost, and the lake does without them."""
+    parts = pruning.parts([sql], shown.part_of, other_tables=other_tables)
+    if not parts:
+        return []
+    with opened(settings, reading=True) as lake:
+        return list(pruning.lost(parts, lake.files.lost))
+
+
 COST_READS = (
     "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)"
 )

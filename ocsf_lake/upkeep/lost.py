@@ -170,10 +170,10 @@ class _Anew:
             return "", Way.REMAP, _common(remap.try_partition(self.lake, self._source, partition))
         except LakeFileError as error:
             return str(error), Way.OTHERS_FIRST, ""
-        except (remap.RefusedError, ConfigError) as error:
-            cause = error.__cause__
-            is_gone = cause is None or isinstance(cause, FileNotFoundError | objects.GoneError)
-            return str(error), Way.WRITE_OFF if is_gone else Way.MEND_FIRST, ""
+        except (remap.PassingError, ConfigError) as error:
+            return str(error), Way.MEND_FIRST, ""
+        except remap.RefusedError as error:
+            return str(error), Way.WRITE_OFF, ""
 
 
 def _common(uris: Iterable[str]) -> str:

@@ -101,6 +101,10 @@ class NotThereError(RefusedError):
     """An object is not there any more, or has another content."""
 
 
+class PassingError(RefusedError):
+    """A partition cannot be rewritten as long as something is not mended, or somebody is at work."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What is to be mapped once more.
@@ -182,13 +186,13 @@ def try_partition(lake: Lake, source: str, partition: Partition) -> set[str]:
     """Sees whether a partition can be made anew, with what was lost of it; gives the URIs of the objects it takes.
 
     Raises:
-        RefusedError: It cannot; what it was raised from is what the store said.
+        RefusedError: It cannot; a `PassingError` where it may be possible later.
         LakeFileError: Another file of the lake is gone that says what was in it.
         ConfigError: There is no such source, or the lake's files are locked for good.
     """
     compact.check_lock(lake.settings)
     if (reason := compact.refusal(lake, partition.table)) is not None:
-        raise RefusedError(reason)
+        raise PassingError(reason)
     if partition.values[-1] == layout.UNKNOWN:
         raise RefusedError("the day of its events is not known, and --remap goes by days")
     engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
@@ -281,7 +285,7 @@ class _Work:
         for item in files:
             if item.source == self.chosen.source:
                 if item.is_shipping:
-                    raise RefusedError("an export takes files of it; try again when that is done")
+                    raise PassingError("an export takes files of it; try again when that is done")
                 groups.setdefault(item.targets, []).append(item)
         for number, (targets, some) in enumerate(sorted(groups.items())):
             own = folder / str(number)
@@ -417,8 +421,10 @@ class _Work:
                                 end_files()
                             reasons |= _reasons(mapped.rejects, numbers)
             except (OcsfMappersError, SetAsideError, OSError) as error:
-                if isinstance(error, objects.ObjectError | ReadError | SetAsideError | OSError):
+                if isinstance(error, objects.GoneError | ReadError | SetAsideError):
                     raise RefusedError(f"{ref.uri}: {error}") from error
+                if isinstance(error, objects.ObjectError | OSError):
+                    raise PassingError(f"{ref.uri}: {error}") from error
                 raise
             lost = np.setdiff1d(numbers, np.concatenate(seen)) if numbers is not None and seen else numbers
             if lost is not None and len(lost):
@@ -458,7 +464,7 @@ class _Work:
         except FileNotFoundError as error:
             raise NotThereError(f"{uri} is not to be had: {error}") from error
         except (OSError, objects.ObjectError) as error:
-            raise RefusedError(f"{uri} is not to be had: {error}") from error
+            raise PassingError(f"{uri} is not to be had: {error}") from error
         if ref.etag != etag:
             raise NotThereError(f"{uri} has another content than the one that was read")
         self.read.add(uri)

@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+import ocsf_lake
+from ocsf_lake import QueryWarning
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
@@ -137,6 +139,8 @@ def test_a_lake_goes_on_without_lost_files_and_nothing_of_them_comes_back(settin
     (said,) = query.lacking(found, f"SELECT * FROM {TABLE}")
     assert said.startswith(f"the answer may lack {lost_rows[str(first.relative_to(found.lake))]} rows of {TABLE}, lost")
     assert query.lacking(found, f"SELECT * FROM {TABLE} WHERE accountid = '444455556666'") == []
+    with pytest.warns(QueryWarning, match="the answer may lack"):
+        ocsf_lake.open(found.lake, ledger_url=found.ledger_url).sql(f"FROM {TABLE}").to_arrow()
     with opened(found, reading=True) as lake:
         assert any("rows of lost files" in hint for hint in trace_hints.hints(lake, "x", None, None))
     is_sound(found)
@@ -400,6 +404,21 @@ def test_a_remap_takes_no_record_of_a_lost_file_that_was_none_of_its_events(
     assert remap.remap(found, remap.Chosen("tiny", DAY, DAY)).rows == 2
     assert rows(found, PLACES) == before
     is_sound(found)
+
+
+@pytest.mark.slow
+def test_what_a_remap_cannot_do_yet_is_not_written_off(
+    tiny_lake: Settings, mapper: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    files(tiny_lake)[0].unlink()
+    mapper(actor__user__name=col.account)
+    monkeypatch.setattr(compact, "refusal", lambda *_: "the tables are in S3 Tables")
+    done = done_without(tiny_lake)
+    assert ([part.way for part in done.left], done.parts) == ([Way.MEND_FIRST], [])
+    assert "mapped once more: the tables are in S3 Tables: mend that" in done.ways[0]
+    assert "mapped once more: the tables are in S3 Tables: mend that" in synced(tiny_lake).refused[0]
+    assert len(done_without(tiny_lake, all_of_them=True).parts) == 1
+    is_sound(tiny_lake)
 
 
 @pytest.mark.slow

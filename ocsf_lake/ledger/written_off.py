@@ -77,11 +77,8 @@ def write_off(
         lock(connection, "shipments")
         sent = _withdraw(connection, list(causes))
         compactions.apply(connection, put, {})
-        detail = {"table": table, "reason": decision.reason, "by": decision.by, "causes": dict(causes)}
-        chain.append(
-            connection, kind="write-off", subject=table, removed=chain.of_rows(rows),
-            detail={**detail, "beside": [record]},
-        )  # fmt: skip
+        detail = {"reason": decision.reason, "by": decision.by, "beside": [record]}
+        chain.append(connection, kind="write-off", subject=table, removed=chain.of_rows(rows), detail=detail)
     failpoint("forgotten")
     return sent
 

@@ -27,6 +27,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
@@ -267,6 +268,15 @@ def refusal(lake: Lake, table: str) -> str | None:
                 "`ocsf-lake catalog sync` first"
             )
     return None
+
+
+def unregistered(lake: Lake, table: str) -> list[str]:
+    """The files of a table that some catalog lacks."""
+    from ocsf_lake.upkeep import check
+
+    expected = check.expected_state(lake)
+    drifts = (drift for catalog in lake.catalog.all for drift in catalog.check(definition(table), expected))
+    return [drift.item for drift in drifts if drift.kind is Kind.FILE_UNREGISTERED]
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

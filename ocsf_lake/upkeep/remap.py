@@ -192,7 +192,9 @@ def try_partition(lake: Lake, source: str, partition: Partition) -> set[str]:
     """
     compact.check_lock(lake.settings)
     if (reason := compact.refusal(lake, partition.table)) is not None:
-        raise PassingError(reason)
+        lacking = [path for path in compact.unregistered(lake, partition.table) if lake.store.size(path) is None]
+        # What was lost before a catalog had it, no sync can add.
+        raise (RefusedError if lacking else PassingError)(reason)
     if partition.values[-1] == layout.UNKNOWN:
         raise RefusedError("the day of its events is not known, and --remap goes by days")
     engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)

@@ -13,6 +13,7 @@ ledger: what was read stays read. A file that is there again afterwards is taken
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import BESIDE, OUTCOMES, QUARANTINE, definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
-from ocsf_lake.lake import Lake, opened
+from ocsf_lake.lake import Lake, exists, no_lake, opened
 from ocsf_lake.ledger import holds, replays, written_off
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.ledger import now
@@ -29,6 +30,7 @@ from ocsf_lake.text import plural
 from ocsf_lake.upkeep import check, compact, hold, quarantine, rebuild
 from ocsf_lake.upkeep import lost as lost_files
 from ocsf_lake.upkeep.lost import Lost, Way
+from ocsf_mappers import registry
 from ocsf_mappers.errors import ConfigError, nearest
 
 
@@ -107,7 +109,7 @@ def write_off(
         dry_run: Only report what would be done.
 
     Raises:
-        ConfigError: There is no such table; or no reason.
+        ConfigError: There is no such lake or table; or no reason.
         WriteError: The lake or a catalog refused; running again continues.
         RetriableError: A store, catalog or database does not answer.
     """
@@ -116,14 +118,18 @@ def write_off(
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
     if not dry_run and not reason.strip():
         raise ConfigError("say why the lake is to do without these rows: --reason")
+    if not exists(settings):
+        raise no_lake(settings)
     summary = Summary(is_dry=dry_run)
     with opened(settings, with_retries=not dry_run) as lake:
         decision = Decision(reason.strip(), by or hold.user(), now())
         ways = {Way.WRITE_OFF, *([Way.MEND_FIRST] if all_of_them else [])}
+        for name in sorted(registry.tables()) if not dry_run else ():
+            moving.settle(lake, name)  # lost files get their last names
         due = _judge(lake, table, ways, summary)
         while due and not dry_run:
-            names = sorted({part.table for part in due})
-            done = [part for name in names for part in _table(lake, name, due, decision, summary)]
+            of_due = sorted({part.table for part in due})
+            done = [part for name in of_due for part in _table(lake, name, due, decision, summary)]
             summary.parts += done
             due = _judge(lake, table, ways, summary) if done else []  # what waited for these can be judged now
         if dry_run:
@@ -134,15 +140,15 @@ def write_off(
     return summary
 
 
-def _judge(lake: Lake, table: str | None, ways: set[Way], summary: Summary) -> list[Part]:
+def _judge(lake: Lake, table: str | None, ways: Set[Way], summary: Summary) -> list[Part]:
     """The files of a table, or of all, that can be written off; notes the others."""
     found = _lost(lake)
     due = _due(found, ways)
     standing = [one for one in holds.listed(lake.ledger.engine) if one.released_at is None]
     of_table = [item for item in found if table in (None, item.file.partition.table)]
-    summary.left = [_part(item, standing) for item in of_table if item not in due]
-    summary.ways = list(lost_files.ways(item for item in of_table if item not in due))
-    return [_part(item, standing) for item in of_table if item in due]
+    summary.left = [_part(item, standing) for item in of_table if item.file.path not in due]
+    summary.ways = list(lost_files.ways(item for item in of_table if item.file.path not in due))
+    return [_part(item, standing) for item in of_table if item.file.path in due]
 
 
 def _are_copied(settings: Settings) -> bool:
@@ -163,14 +169,14 @@ def _lost(lake: Lake) -> list[Lost]:
     return sorted(found, key=lambda item: item.file.path)
 
 
-def _due(found: list[Lost], ways: set[Way]) -> list[Lost]:
-    """Those that nothing can bring back. What waits for other lost files is, where none of its source is left."""
-    due = [item for item in found if item.way in ways]
+def _due(found: Sequence[Lost], ways: Set[Way]) -> set[str]:
+    """Paths of those that nothing can bring back. One that waits for others has none of its source to wait for."""
     has_others = {item.source for item in found if item.way is not Way.OTHERS_FIRST}
-    return due + [item for item in found if item.way is Way.OTHERS_FIRST and item.source not in has_others]
+    alone = {item.file.path for item in found if item.way is Way.OTHERS_FIRST and item.source not in has_others}
+    return alone | {item.file.path for item in found if item.way in ways}
 
 
-def _part(item: Lost, standing: list[Hold]) -> Part:
+def _part(item: Lost, standing: Sequence[Hold]) -> Part:
     partition = item.file.partition
     if partition.table in BESIDE:
         is_kept = partition.table in (QUARANTINE, OUTCOMES)
@@ -183,7 +189,7 @@ def _part(item: Lost, standing: list[Hold]) -> Part:
     )  # fmt: skip
 
 
-def _table(lake: Lake, table: str, due: list[Part], decision: Decision, summary: Summary) -> list[Part]:
+def _table(lake: Lake, table: str, due: Sequence[Part], decision: Decision, summary: Summary) -> list[Part]:
     """Writes off what is due of one table and is gone still; gives that."""
     parts = [part for part in due if part.table == table]
     with ExitStack() as stack:

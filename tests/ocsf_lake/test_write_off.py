@@ -619,8 +619,9 @@ def test_no_catalog_has_a_partition_whose_last_file_is_written_off(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("by_batch", [True, False])
 def test_a_file_that_is_lost_behind_a_compactions_fence_stays_lost_and_no_more(
-    readers: Readers, raw_gone: None, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    by_batch: bool, readers: Readers, raw_gone: None, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
     """What was to come along as it is, of a compaction that died; a batch that comes then has to finish it."""
     found = readers.settings
@@ -641,10 +642,11 @@ def test_a_file_that_is_lost_behind_a_compactions_fence_stays_lost_and_no_more(
             compact.compact(found)
     (came,) = [path for path in files(found) if path.name not in by_name]
     came.unlink()
-    take(Path(found.lake).parent / "late", found, 5)
+    if by_batch:
+        take(Path(found.lake).parent / "late", found, 5)
     (gone,) = [part for part in done_without(found).parts if part.path.endswith(came.name)]
     assert "g0001" in gone.path
-    readers.see(5)
+    readers.see(4 + by_batch)
     is_sound(found)
 
 
@@ -690,6 +692,12 @@ def test_a_ledger_of_an_earlier_version_is_read_and_gets_the_table(settings: Mak
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
+def test_no_lake_is_made_by_looking_for_lost_files(settings: Make) -> None:
+    with pytest.raises(ConfigError, match="there is no lake"):
+        listed(settings())
+    assert not Path(settings().lake).exists()
+
+
 def test_the_command_lists_first_and_status_tells(settings: Make, tmp_path: Path, raw_gone: None) -> None:
     found = settings()
     take(tmp_path / "logs", found, 0, 1)

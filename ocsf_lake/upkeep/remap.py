@@ -51,6 +51,7 @@ from ocsf_lake.upkeep import compact, merge, quarantine
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import OcsfMappersError, ReadError
 
+SHIPPING = "an export takes files of it; try again when that is done"
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -190,16 +191,18 @@ def try_partition(lake: Lake, source: str, partition: Partition) -> set[str]:
         LakeFileError: Another file of the lake is gone that says what was in it.
         ConfigError: There is no such source, or the lake's files are locked for good.
     """
+    if partition.values[-1] == layout.UNKNOWN:
+        raise RefusedError("the day of its events is not known, and --remap goes by days")
+    engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
+    work = _Work(lake, engine, Chosen(source, date.min, date.max), None, redaction.of(lake.settings))
+    # Whether it comes out first: what stands in the way of that passes, and nothing else does.
+    read = work.objects_read(partition)
     compact.check_lock(lake.settings)
     if (reason := compact.refusal(lake, partition.table)) is not None:
         lacking = [path for path in compact.unregistered(lake, partition.table) if lake.store.size(path) is None]
         # What was lost before a catalog had it, no sync can add.
         raise (RefusedError if lacking else PassingError)(reason)
-    if partition.values[-1] == layout.UNKNOWN:
-        raise RefusedError("the day of its events is not known, and --remap goes by days")
-    engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
-    work = _Work(lake, engine, Chosen(source, date.min, date.max), None, redaction.of(lake.settings))
-    return work.objects_read(partition)
+    return read
 
 
 @dataclass
@@ -245,7 +248,10 @@ class _Work:
         values = "/".join(partition.values)
         generation, files = Compactions(self.lake.ledger.engine).partition_files(partition.table, [values])[values]
         with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
-            self._merges(partition, generation + 1, files, Path(name))
+            free = [replace(item, is_shipping=False) for item in files]
+            self._merges(partition, generation + 1, free, Path(name))
+        if any(item.is_shipping for item in files):
+            raise PassingError(SHIPPING)
         return self.read
 
     def _write(
@@ -287,7 +293,7 @@ class _Work:
         for item in files:
             if item.source == self.chosen.source:
                 if item.is_shipping:
-                    raise PassingError("an export takes files of it; try again when that is done")
+                    raise PassingError(SHIPPING)
                 groups.setdefault(item.targets, []).append(item)
         for number, (targets, some) in enumerate(sorted(groups.items())):
             own = folder / str(number)

@@ -26,13 +26,14 @@ from ocsf_lake.catalogs.iceberg_copied import LAKE_FILE, CopiedCatalog, _key, _w
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.storage import objects, parquet, retry
+from ocsf_lake.storage import parquet, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.upkeep import check, compact, write_off
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
 from tests.ocsf_lake.mortal import CrashHarness
+from tests.ocsf_lake.test_write_off import lose_raw
 from tests.servers.seaweed import TablesServer
 from tests.support import often
 
@@ -341,11 +342,7 @@ def test_rows_of_a_file_that_is_written_off_are_in_no_table(
         table = "vpc_flow"
         lost = max(check.expected_state(lake).files(table), key=lambda file: file.rows)
         lake.store.remove([lost.path])
-
-        def gone(ref: objects.ObjectRef, _: object) -> None:
-            raise objects.GoneError("the object is gone", object=ref.uri)
-
-        monkeypatch.setattr(objects, "opened", gone)
+        lose_raw(monkeypatch)
         assert write_off.write_off(filled, dry_run=True).copied
         assert [part.rows for part in write_off.write_off(filled, None, "removed").parts] == [lost.rows]
         assert check.check(lake) == []

@@ -72,6 +72,7 @@ class Kind(StrEnum):
     FILE_MISSING = "file missing"
     FILE_CHANGED = "file changed"
     FILE_FOREIGN = "file nobody wrote"
+    FILE_RETURNED = "file written off is there"
     FILE_UNFINISHED = "file of an unfinished batch"
     FILE_UNREGISTERED = "file not registered"
     FILE_UNKNOWN = "file registered, not in the ledger"

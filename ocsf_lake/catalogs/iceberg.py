@@ -395,7 +395,12 @@ class IcebergCatalog:
         files = expected.files(name)
         uris = {self.store.uri(file.path) for file in files}
         unknown = [path for path in current if path not in uris and not expected.is_open(path)]
-        self._commit(table, {"ocsf-lake.repair": "true"}, files, current, unknown)
+        # One that is lost cannot be added, which the check of storage reports; the others can.
+        there = [
+            file for file in files
+            if self.store.uri(file.path) in current or self.store.size(file.path) is not None
+        ]  # fmt: skip
+        self._commit(table, {"ocsf-lake.repair": "true"}, there, current, unknown)
 
     # -- commits ------------------------------------------------------------------------------------------------------
     def _loaded(self, name: str) -> Table:

@@ -124,7 +124,7 @@ def _remap(
     backfills.check_days(first, last)
     if not exists(config):
         raise no_lake(config)
-    below = objects.uri_of(uri, config.input_access)
+    below = uri if uri.endswith("://") else objects.uri_of(uri, config.input_access)  # s3:// for all buckets
     chosen = remap.Chosen(source, first, last, tuple(accounts or ()), tuple(regions or ()), below)
     summary = remap.remap(config, chosen, dry_run=dry_run)
     if as_json:

@@ -1,4 +1,4 @@
-"""`ocsf-lake catalog check`, `sync`, `expire` and `views`."""
+"""`ocsf-lake catalog check`, `sync`, `write-off`, `expire` and `views`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocsf_lake.cli import output, terminal
+from ocsf_lake.cli.hold import ByOption
 from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CHECK_EXAMPLE = "ocsf-lake catalog check --lake demo_lake"
 SYNC_EXAMPLE = "ocsf-lake catalog sync --lake demo_lake"
+WRITE_OFF_EXAMPLE = "ocsf-lake catalog write-off --lake demo_lake"
 EXPIRE_EXAMPLE = "ocsf-lake catalog expire --older-than 5d --dry-run --lake demo_lake"
 VIEWS_EXAMPLE = "ocsf-lake catalog views --security-lake --region eu-central-1 --lake demo_lake"
 
@@ -60,7 +62,8 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     """Make catalogs and storage say what the ledger says.
 
     Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
-    objects. Exit 1 when they still disagree.
+    objects; files that were written off and are there again are taken back. Exit 1 when they still disagree, with what
+    else can be done.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
@@ -75,11 +78,72 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
         terminal.say(f"{terminal.plural(len(repair.found), 'finding')} before, {len(repair.left):,} left")
         for name in repair.moved:
             terminal.say(f"moved aside: {name}")
+        for name in repair.taken_back:
+            terminal.say(f"written off before, and taken back: {name}")
         for batch_id in repair.rebuilt:
             terminal.say(f"made again from its raw objects: batch {batch_id}")
         for reason in repair.refused:
             terminal.say(f"cannot be mended: {reason}")
     if not lake_check.consistent(repair.left):
+        raise typer.Exit(1)
+
+
+def write_off(
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="Only lost files of this table; of all without.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why the lake is to do without them; with --yes.")
+    ] = "",
+    by: ByOption = None,
+    all_of_them: Annotated[
+        bool,
+        typer.Option("--all", help="Also files that could be made again if something, as access, was mended first."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this they are only listed.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on without the rows of lost files that nothing can bring back.
+
+    Whoever queries such a row's partition is refused until then. Files are lost that the ledger has and storage has
+    not. Those that a `sync` makes again, or that `backfill --remap` brings back, stay as they are, and are named with
+    the command. With --yes ledger and catalogs do without the others, and table `ledger_written_off` has each, with the
+    reason, who said so, and when. What was read counts as read. A file that is put back later is taken back by `sync`.
+    Exit 1 while lost files are left.
+    """
+    from ocsf_mappers.errors import ConfigError
+
+    if yes and not reason.strip():
+        raise ConfigError("say why the lake is to do without these rows: --reason")
+    config = settings_of_lake(lake)
+    from ocsf_lake.upkeep import write_off as lake_write_off
+
+    summary = lake_write_off.write_off(config, table, reason, by, all_of_them=all_of_them, dry_run=not yes)
+    if as_json:
+        output.print_json({**asdict(summary), "message": summary.message})
+    elif parts := [*summary.parts, *summary.left]:
+        rows = [
+            [
+                part.table, part.partition, part.source, terminal.count(part.rows), part.path.rpartition("/")[2],
+                part.way, ", ".join(part.holds),
+            ]
+            for part in parts
+        ]  # fmt: skip
+        names = ["table", "partition", "source", "rows", "file", "way", "covered by holds"]
+        output.print_table(names, rows)
+    terminal.say(summary.message)
+    for why in sorted({part.why for part in summary.parts}):
+        terminal.say(f"cannot be made again: {why}")
+    for way in (*summary.ways, *summary.busy):
+        terminal.say(f"left: {way}")
+    for uri in summary.sent:
+        terminal.say(f"an export had put {uri}, with rows of lost files, and begins anew: remove it there first")
+    if summary.copied and not yes:
+        terminal.say("tables in S3 Tables have copies of these rows, and lose them with it: save them there first")
+    if summary.parts and not yes:
+        terminal.say("nothing was written off; --yes --reason TEXT does it, and no query has these rows then")
+    if summary.left or summary.busy or (summary.parts and not yes):
         raise typer.Exit(1)
 
 

@@ -105,6 +105,9 @@ def replay(
     if summary.untried:
         number_left = terminal.plural(summary.untried, "record")
         terminal.say(f"{number_left} left alone: this very mapper has refused them; --again tries them all the same")
+    if summary.known:
+        number_left = terminal.plural(summary.known, "record")
+        terminal.say(f"{number_left} left alone: the lake has their events; the file that said so was written off")
     if summary.damage:
         number_left = terminal.plural(summary.damage, "entry", "entries")
         terminal.say(f"{number_left} left alone: they stand for the rest of a damaged object and have no text")

@@ -72,14 +72,14 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         ReadError: A file of the lake is gone or damaged; after all was shown, without times of events.
     """
     from ocsf_lake.lake import opened
-    from ocsf_lake.ledger import overview
+    from ocsf_lake.ledger import overview, written_off
     from ocsf_mappers.errors import ReadError
 
     with opened(settings, reading=True) as lake:
         engine = lake.ledger.engine
-        sources, not_read, failing = (
+        sources, not_read, failing, written = (
             [asdict(item) for item in rows(engine)]
-            for rows in (overview.sources, overview.not_read, overview.failing)
+            for rows in (overview.sources, overview.not_read, overview.failing, written_off.totals)
         )
         replaced = overview.replaced_after_reading(engine)
         days = overview.last_days(engine)
@@ -95,18 +95,18 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
         output.print_json(
             {
                 "sources": sources, "not_read": not_read, "failing_batches": failing,
-                "replaced_after_reading": replaced,
+                "replaced_after_reading": replaced, "written_off": written,
             }
         )  # fmt: skip
     else:
-        _print_sources(sources, not_read, failing, replaced, lost)
+        _print_sources(sources, not_read, failing, written, replaced, lost)
     if unread:
         raise unread
 
 
 def _print_sources(
     sources: Sequence[Mapping[str, Any]], not_read: Sequence[Mapping[str, Any]], failing: Sequence[Mapping[str, Any]],
-    replaced: int, lost: Sequence[str],
+    written_off: Sequence[Mapping[str, Any]], replaced: int, lost: Sequence[str],
 ) -> None:  # fmt: skip
     from ocsf_lake.catalogs import definitions
 
@@ -126,6 +126,13 @@ def _print_sources(
         tries = terminal.plural(item["failures"], "attempt")
         why = item["reason"] or "an attempt is under way, or its process ended"
         message = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
+        sys.stdout.write(f"{terminal.escaped(message)}\n")
+    for item in written_off:
+        rows = terminal.plural(item["rows"], "row")
+        message = (
+            f"{rows} of {item['source']} in table {item['table']} written off as lost: counted as read, and not in "
+            "the lake; table ledger_written_off says why"
+        )
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     if replaced:
         keys = terminal.plural(replaced, "key")

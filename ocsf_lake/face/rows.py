@@ -90,7 +90,7 @@ class Rows:
     Methods raise `QueryError` for a query that cannot run, `ReadError` where a file of the lake is gone or damaged: an
     answer that would lack its rows is never given. While rows are streamed, the error comes when they reach the file.
     Once all rows were read, they warn (`QueryWarning`) of a condition that no row meets, such as `action = 'REJECT'`,
-    where that is why there are none or too many.
+    where that is why there are none or too many, and of rows that were written off as lost.
 
     Made by `Lake.sql`.
     """
@@ -210,17 +210,18 @@ class Rows:
             return ()
 
     def _told(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches; after the last one a warning, if they are none or wrong because of a condition."""
+        """The batches; after the last one a warning, if they are none or wrong because of a condition, or lack rows."""
         number = 0
         for batch in batches:
             number += len(batch)
             yield batch
-        if number and not lint.concerns(self._sql):
-            return
-        for finding in self._findings():
+        said = lake_query.lacking(self._settings, self._sql, self._tables, self._parameters)
+        for finding in self._findings() if not number or lint.concerns(self._sql) else ():
             if finding.explains(is_empty=not number):
                 instead = f"; what is meant may be: {finding.instead}" if finding.instead else ""
-                warnings.warn(text.escaped(f"{finding.says}{instead}"), QueryWarning, stacklevel=_depth())
+                said.append(f"{finding.says}{instead}")
+        for one in said:
+            warnings.warn(text.escaped(one), QueryWarning, stacklevel=_depth())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {text.escaped(' '.join(self._sql.split()))}>"

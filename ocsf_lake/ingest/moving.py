@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from ocsf_lake.ledger.moves import Move, Plan
 from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.fileinfo import FileInfo
+from ocsf_mappers.errors import WriteError
 
 BUSY = "another run works on its partitions; run it again"
 WAIT_SECONDS = 0.2
@@ -54,9 +56,11 @@ def settle(lake: Lake, table: str) -> None:
 def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
     """What is left of a compaction once it is fenced; each step can be done again."""
     compactions = Compactions(lake.ledger.engine)
+    lost = set()
     for old, new in plan.copied.items():
         lock.check()
-        lake.store.copy(old, new)
+        if not _copied(lake, old, new):
+            lost.add(new)
         failpoint("copied", plan.id)
     beside = []
     for move in plan.moves:
@@ -67,7 +71,7 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
     if plan.is_retention:
         _empty(lake, plan, lock)
     else:
-        _replace(lake, plan, lock)
+        _replace(lake, plan, lock, lost)
     lock.check()
     at = now()
     beside.append(records.write_moved(lake.store, plan.number, plan.id, compactions.rows(plan, at), plan.copied))
@@ -77,6 +81,17 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
     lake.publish_chain()
 
 
+def _copied(lake: Lake, old: str, new: str) -> bool:
+    """Copies a file; one that was lost since the fence stays lost, under its new name."""
+    try:
+        lake.store.copy(old, new)
+    except WriteError:
+        if lake.store.size(old) is not None or lake.store.size(new) is not None:
+            raise
+        return False
+    return True
+
+
 def _empty(lake: Lake, plan: Plan, lock: Lease) -> None:
     for catalog in lake.catalog.all:
         lock.check()
@@ -84,11 +99,12 @@ def _empty(lake: Lake, plan: Plan, lock: Lease) -> None:
         failpoint("replaced", plan.id)
 
 
-def _replace(lake: Lake, plan: Plan, lock: Lease) -> None:
+def _replace(lake: Lake, plan: Plan, lock: Lease, lost: Set[str]) -> None:
     compactions = Compactions(lake.ledger.engine)
     before = {path: _held_file(path, batch_id, file) for path, (batch_id, file) in compactions.files(plan.old).items()}
     after = [_held_file(file.path, merge_id, file) for merge_id, file in plan.new()]
-    after += [_held_file(new, before[old].batch_id, before[old]) for old, new in plan.copied.items()]
+    copied = {old: new for old, new in plan.copied.items() if new not in lost}
+    after += [_held_file(new, before[old].batch_id, before[old]) for old, new in copied.items()]
     for catalog in lake.catalog.all:
         lock.check()
         catalog.create_or_evolve(definition(plan.table))

@@ -95,7 +95,7 @@ class Record:
         kind: What happened: `genesis`, `adopted`, the kind of a batch, `compaction`, `remap`, `removal`, `purge`,
             `reread`, `rebuild`, `rebuild-ledger`, `retention`, `hold` (placed or released), `versions`
             (that went when their locks had ended), `detections` (findings before they are read), `claim` (the lake's
-            marker, written anew).
+            marker, written anew), `write-off` and `take-back` (of lost files).
         subject: Of what: id of a batch, compaction, hold or run of detections, name of a table.
         at: When, UTC.
         added: Files that the lake has from then on.

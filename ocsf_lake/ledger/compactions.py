@@ -30,6 +30,7 @@ from ocsf_lake.ledger.tables import (
     RETIRED,
     SHIPMENTS,
     SHIPPED_FILES,
+    WRITTEN_OFF,
 )
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
@@ -355,13 +356,14 @@ def open_folders(connection: sa.Connection) -> list[str]:
 
 
 def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], copied: Mapping[str, str]) -> None:
-    """Writes what a compaction did into a ledger that has the files from before."""
+    """Writes what a compaction or a write-off did into a ledger that has the files from before."""
     for name, new_rows in rows.items():
         table = METADATA.tables[name]
         if table is BATCHES:
             new_rows = [{"kind": Kind.MERGE, **row} for row in new_rows]  # records of earlier versions have no kind
         upsert(connection, table, tuple(column.name for column in table.primary_key.columns), new_rows)
-    for row in rows.get(RETIRED.name, ()):
+    lost = [row for row in rows.get(WRITTEN_OFF.name, ()) if row["taken_back_at"] is None]
+    for row in [*rows.get(RETIRED.name, ()), *lost]:
         # Files of a table have one name each: who merges them takes them out.
         connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
     for old, new in copied.items():

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger.database import has, select_in
 from ocsf_lake.ledger.overview import event_day
-from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED
+from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, WRITTEN_OFF
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
 
@@ -64,6 +64,15 @@ class Files:
             for values, rows in connection.execute(query) if has(connection, RETAINED) else ():
                 events[tuple(values.split("/"))] += rows
         return events
+
+    def lost(self, table: str) -> dict[tuple[str, ...], int]:
+        """Values -> events of the partitions of a table that have lost some, and do without them."""
+        row = WRITTEN_OFF.c
+        is_off = row.table_name == table, row.taken_back_at.is_(None)
+        query = sa.select(row.partition, sa.func.sum(row.rows)).where(*is_off).group_by(row.partition)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all() if has(connection, WRITTEN_OFF) else []
+        return {tuple(values.split("/")): int(number) for values, number in rows}
 
     def paths(self, table: str) -> dict[str, int]:
         """Path -> bytes of a table's files, by path."""

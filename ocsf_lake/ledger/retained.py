@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger import generations
 from ocsf_lake.ledger.database import has
-from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, RETIRED
+from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, RETIRED, WRITTEN_OFF
 from ocsf_lake.storage.layout import Partition
 
 
@@ -65,11 +65,11 @@ def tables(engine: sa.Engine) -> list[str]:
 
 
 def folders(connection: sa.Connection, table: str) -> set[str]:
-    """Where files of those partitions belong that a retention has emptied."""
-    if not has(connection, RETAINED):
-        return set()
-    query = sa.select(RETAINED.c.partition).where(RETAINED.c.table_name == table).distinct()
-    emptied = {Partition(table, tuple(values.split("/"))) for values in connection.scalars(query)}
+    """Where files of those partitions belong that a retention, or the loss of their files, may have emptied."""
+    emptied = {
+        Partition(table, tuple(values.split("/"))) for rows in (RETAINED, WRITTEN_OFF) if has(connection, rows)
+        for values in connection.scalars(sa.select(rows.c.partition).where(rows.c.table_name == table).distinct())
+    }  # fmt: skip
     return set(generations.current(connection, emptied).values())
 
 

@@ -46,8 +46,8 @@ def explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
             state, deep = f"is damaged ({message.splitlines()[0]})", " --deep"
         raise ReadError(
             f"a file of the lake {state}, and a query without its rows would be wrong; `ocsf-lake catalog check{deep}` "
-            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects; a query of other "
-            "days, accounts or regions does without it",
+            f"lists what else is, `ocsf-lake catalog sync{deep}` makes it again from the raw objects, or "
+            "says what else can be done; a query of other days, accounts or regions does without it",
             file=path,
         ) from error
 

@@ -420,6 +420,22 @@ def nothing_left(
             )
 
 
+def lost(parts: Parts, written_off: Callable[[str], Mapping[tuple[str, ...], int]]) -> Iterator[str]:
+    """What was lost of what a query asks for.
+
+    Args:
+        parts: What it reads.
+        written_off: Gives the partitions of a table that have lost events, with their number.
+    """
+    for name, chosen in parts.items():
+        went = {values: rows for values, rows in written_off(name).items() if chosen is None or chosen(values)}
+        if went:
+            yield (
+                f"the answer may lack {plural(sum(went.values()), 'row')} of {name}, lost and written off; table "
+                "ledger_written_off says which files, why and by whom"
+            )
+
+
 def _some(values: Sequence[str], noun: str) -> str:
     if len(values) > SHOWN_VALUES:
         return f"{len(values):,} {noun}s"

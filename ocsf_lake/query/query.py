@@ -249,6 +249,20 @@ def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) 
         return list(pruning.nothing_left(parts, lake.files.partitions, lake.files.gone))
 
 
+def lacking(
+    settings: Settings, sql: str, other_tables: Collection[str] = (), parameters: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What an answer does not say: that events which the query asks for were lost, and the lake does without them."""
+    parts = pruning.parts([sql], shown.part_of, parameters, other_tables)
+    if not parts:
+        return []
+    try:
+        with opened(settings, reading=True) as lake:
+            return list(pruning.lost(parts, lake.files.lost))
+    except ConfigError as error:  # who may read the tables of earlier versions alone; the answer is there by now
+        return [f"whether the answer lacks rows that were written off is not known: {error}"]
+
+
 COST_READS = (
     "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ledger_files WHERE list_contains($names, table_name)"
 )

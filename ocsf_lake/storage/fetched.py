@@ -11,6 +11,7 @@ from ocsf_lake.storage import retry
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import OcsfMappersError
 
+GONE = "a file of the lake is gone; `ocsf-lake catalog sync` makes it again, or says what else can be done"
 _AT_ONCE = 8
 _BLOCK_BYTES = 4 << 20
 
@@ -40,8 +41,7 @@ def fetch(store: Store, files: Sequence[tuple[str, str]], folder: Path) -> list[
                 path.symlink_to(store.path(name))
             actual = sha256(path) if store.is_local else retry.call(_copied, store, name, path)
         except FileNotFoundError:
-            raise LakeFileError("a file of the lake is gone; `ocsf-lake catalog sync` makes it again",
-                                file=name) from None  # fmt: skip
+            raise LakeFileError(GONE, file=name) from None
         if actual != expected:
             raise LakeFileError(
                 "a file of the lake has other bytes than were written; `ocsf-lake catalog sync --deep` makes it again",

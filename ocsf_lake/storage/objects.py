@@ -62,6 +62,10 @@ class ObjectError(OcsfMappersError):
     """An object cannot be opened or read, or is not the object that was listed; others are not concerned."""
 
 
+class GoneError(ObjectError):
+    """An object is not there any more, or has another content: trying again gives nothing else."""
+
+
 @dataclass(frozen=True, order=True)
 class ObjectRef:
     """One raw object as it was listed.
@@ -475,9 +479,9 @@ def _opening(ref: ObjectRef) -> Iterator[None]:
         with s3.translate_errors(ref.uri, denied=ObjectError):
             yield
     except Changed:
-        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+        raise GoneError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:
-        raise ObjectError("the object is gone since it was listed", object=ref.uri) from error
+        raise GoneError("the object is gone since it was listed", object=ref.uri) from error
     except OSError as error:
         raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
 
@@ -494,10 +498,10 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
             same = local or _same(fs, path, ref)
             file = _open_local(path) if local else _open_resuming(fs, path, ref)
     except Changed:
-        raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
+        raise GoneError("the object changed since it was listed; the next run reads it", object=ref.uri) from None
     except FileNotFoundError as error:
         hint = "; a name that is not UTF-8 cannot be read, rename it" if local and "\\x" in ref.uri else ""
-        raise ObjectError(f"the object is gone since it was listed{hint}", object=ref.uri) from error
+        raise GoneError(f"the object is gone since it was listed{hint}", object=ref.uri) from error
     except OSError as error:
         raise ObjectError(f"the object cannot be opened: {error}", object=ref.uri) from error
     with file:
@@ -505,7 +509,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
         if local and before != ref.stamp:
             same = _md5(fs, path, ref) == ref.etag
         if not same:
-            raise ObjectError("the object changed since it was listed; the next run reads it", object=ref.uri)
+            raise GoneError("the object changed since it was listed; the next run reads it", object=ref.uri)
         try:
             with s3.translate_errors(ref.uri, denied=ObjectError):
                 yield file
@@ -514,7 +518,7 @@ def _streamed(ref: ObjectRef, access: Access) -> Iterator[BinaryIO]:
                 "the object changed while it was read; the next run reads it", object=ref.uri
             ) from None  # fmt: skip
         if local and _stamp(os.fstat(file.fileno())) != before:
-            raise ObjectError("the object changed while it was read; the next run reads it", object=ref.uri)
+            raise GoneError("the object changed while it was read; the next run reads it", object=ref.uri)
 
 
 def _same(fs: Any, path: str, ref: ObjectRef) -> bool:

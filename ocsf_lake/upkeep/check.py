@@ -8,7 +8,7 @@ was written by no batch is moved aside, never deleted; a file that is gone is re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,21 +19,23 @@ from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, 
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions, overview, retained
+from ocsf_lake.ledger import compactions, overview, retained, written_off
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
 from ocsf_lake.storage import layout, permissions
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition, batch_of
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import rebuild
+from ocsf_lake.upkeep import lost as lost_files
+from ocsf_lake.upkeep import rebuild, returned
 from ocsf_mappers import registry
 
 STORAGE = "storage"
 FOREIGN = "_foreign"
 """Folder that files nobody wrote are moved to, each with its whole path."""
 
-_LOST = "its rows are not to be had; sync makes the file again from the raw objects"
+_LOST = "its rows are not to be had; sync makes the file again from the raw objects, or says what else can be done"
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Repair:
         left: Those that are left.
         rebuilt: Batches whose files were rebuilt.
         moved: Files nobody wrote, by their names before.
+        taken_back: Files that were written off as lost and are there again.
         refused: What could not be mended, and why.
     """
 
@@ -52,6 +55,7 @@ class Repair:
     left: list[Drift] = field(default_factory=list)
     rebuilt: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
@@ -71,6 +75,13 @@ def check(lake: Lake, deep: bool = False) -> list[Drift]:
     unknown = overview.without_source(lake.ledger.engine)
     drifts += [Drift(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
     return sorted(drifts)
+
+
+def missing(lake: Lake, tables: Sequence[Definition] | None = None) -> list[Drift]:
+    """Files that the ledger has and the store has not, of some tables or of all."""
+    expected = _LedgerState(lake.ledger, lake.store)
+    drifts = (_stored(lake, table, expected, False) for table in tables or _definitions())
+    return sorted(item for found in drifts for item in found if item.kind is Kind.FILE_MISSING)
 
 
 def expected_state(lake: Lake) -> ExpectedState:
@@ -108,32 +119,37 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         repair.left = repair.found
         return repair
     for finding in repair.found:
-        if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
+        if finding.kind is Kind.FILE_RETURNED:
+            if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
+                repair.taken_back.append(finding.item)
+            else:
+                repair.refused.append(f"{finding.item}: {reason}")
+        elif finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
             lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
             repair.moved.append(finding.item)
-    lost: dict[str, set[str]] = {}
-    for item in repair.found:
-        if item.kind in (Kind.FILE_MISSING, Kind.FILE_CHANGED):
-            lost.setdefault(batch_of(item.item), set()).add(item.item)
+    lost = lost_files.by_batch(repair.found)
     waiting = rebuild.in_order(lake, lost.keys())
     while waiting:
         reasons = {one: rebuild.rebuild_batch(lake, one, lost[one]) for one in waiting}
         refused = [one for one in waiting if reasons[one]]
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
-            repair.refused += [f"batch {one}: {reasons[one]}" for one in refused]
+            for one in refused:
+                ways = lost_files.ways(lost_files.judged(lake, one, lost[one], reasons[one]))
+                repair.refused += [f"batch {one}: {way}" for way in list(ways) or [str(reasons[one])]]
             break
         waiting = refused  # what they are made of may be there now
-    _repair_catalogs(lake, repair)
+    repair.refused += repair_catalogs(lake)
     repair.left = check(lake, deep)
     return repair
 
 
-def _repair_catalogs(lake: Lake, repair: Repair) -> None:
-    """Makes catalogs say what the ledger says, but of tables whose partitions somebody moves.
+def repair_catalogs(lake: Lake) -> list[str]:
+    """Makes catalogs say what the ledger says, but of tables whose partitions somebody moves; gives those.
 
     Catalogs get to know of that before the ledger does, and would be given back what is to be removed.
     """
+    busy = []
     expected = _LedgerState(lake.ledger, lake.store)
     for table in _definitions():
         drifting = [catalog for catalog in lake.catalog.all if catalog.check(table, expected)]
@@ -141,10 +157,11 @@ def _repair_catalogs(lake: Lake, repair: Repair) -> None:
             continue
         with lake.leases.held(moving.lease(table.name)) as lease:
             if lease is None:
-                repair.refused.append(f"table {table.name}: {moving.BUSY}")
+                busy.append(f"table {table.name}: {moving.BUSY}")
                 continue
             for catalog in drifting:
                 catalog.repair(table, expected)
+    return busy
 
 
 def _definitions() -> list[Definition]:
@@ -187,6 +204,10 @@ class _LedgerState:
         with self._engine.connect() as connection:
             return set(compactions.retired(connection).get(table, ()))
 
+    def written_off(self, table: str) -> dict[str, FileInfo]:
+        """Files that were lost and that the lake does without, by path."""
+        return written_off.standing(self._engine, table)
+
     def is_open(self, path: str) -> bool:
         """Whether a file belongs to a batch that is not finished."""
         return batch_of(path) in self._open
@@ -209,6 +230,7 @@ def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -
     if not sizes and not expected.has_files(table.name):
         return
     file_by_path = {file.path: file for file in expected.files(table.name)}
+    lost = expected.written_off(table.name)
     retired = expected.retired(table.name)
     for path, file in file_by_path.items():
         size = sizes.get(path)
@@ -228,9 +250,16 @@ def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -
         if expected.is_open(path) or folder in expected.open_folders:
             message = "a run is writing it, or died over it; the next run of the same command finishes the batch"
             yield Drift(*place, Kind.FILE_UNFINISHED, path, message, harmless=True)
+        elif path in lost and _is_same(lake, lost[path], sizes[path]):
+            message = "its rows are missing as it was written off as lost; it is there again, and sync takes it back"
+            yield Drift(*place, Kind.FILE_RETURNED, path, message)
         elif lake.store.size(path) is not None:  # a compaction's files of before may have been removed just now
             message = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
             yield Drift(*place, Kind.FILE_FOREIGN, path, message)
+
+
+def _is_same(lake: Lake, file: FileInfo, size: int) -> bool:
+    return size == file.bytes and _sha256(lake, file.path) == file.sha256
 
 
 def _sha256(lake: Lake, path: str) -> str:

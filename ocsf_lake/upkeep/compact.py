@@ -21,12 +21,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import moving
@@ -269,6 +270,15 @@ def refusal(lake: Lake, table: str) -> str | None:
     return None
 
 
+def unregistered(lake: Lake, table: str) -> list[str]:
+    """The files of a table that some catalog lacks."""
+    from ocsf_lake.upkeep import check
+
+    expected = check.expected_state(lake)
+    drifts = (drift for catalog in lake.catalog.all for drift in catalog.check(definition(table), expected))
+    return [drift.item for drift in drifts if drift.kind is Kind.FILE_UNREGISTERED]
+
+
 # -- plans ------------------------------------------------------------------------------------------------------------
 def _plans(lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary) -> Iterator[Plan]:
     """What is to be done, in portions of bounded size."""
@@ -403,6 +413,7 @@ def _count(done: Done, plan: Plan, before: dict[str, tuple[str, FileInfo]]) -> N
 
 def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
     """Writes the files of a compaction; nobody sees them. Gives the plan with their sizes and checksums."""
+    check_copied(lake, plan.copied)
     moves = []
     for move in plan.moves:
         merges = []
@@ -421,6 +432,18 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
             merges.append(replace(one, outputs=tuple(outputs)))
         moves.append(replace(move, merges=tuple(merges)))
     return replace(plan, moves=tuple(moves))
+
+
+def check_copied(lake: Lake, paths: Iterable[str]) -> None:
+    """Whether the files are there that are to come along as they are: behind the fence that would be found too late.
+
+    Raises:
+        LakeFileError: One is gone.
+        RetriableError: The store does not answer.
+    """
+    for path in paths:
+        if lake.store.size(path) is None:
+            raise fetched.LakeFileError(fetched.GONE, file=path)
 
 
 def put(lake: Lake, output: Output, file: Path) -> Output:

@@ -87,7 +87,7 @@ def add(
         if table is not None and table not in names:
             raise ConfigError(f"no table {table!r}{nearest(table, names)}")
         begin, end = (None if day is None else f"{day:%Y%m%d}" for day in (first, last))
-        hold = Hold(account, table, begin, end, reason.strip(), by or _user())
+        hold = Hold(account, table, begin, end, reason.strip(), by or user())
         placed = holds.place(lake.ledger.engine, lake.store, hold)
         lake.publish_chain()
         return _placed(lake, placed)
@@ -96,12 +96,13 @@ def add(
 def release(settings: Settings, hold_id: str, by: str | None = None, reason: str | None = None) -> Hold:
     """Releases a hold; see `ocsf_lake.ledger.holds.release`."""
     with opened(settings, with_retries=True) as lake:
-        released = holds.release(lake.ledger.engine, lake.store, hold_id, by or _user(), reason)
+        released = holds.release(lake.ledger.engine, lake.store, hold_id, by or user(), reason)
         lake.publish_chain()
         return released
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this process, and where."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # in a container, whose user has no name

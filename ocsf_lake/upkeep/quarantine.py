@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +11,14 @@ import duckdb
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.definitions import OUTCOMES, PLACE, QUARANTINE
+from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, PLACE, QUARANTINE
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.tables import FILES, PURGES
+from ocsf_lake.storage.fetched import GONE, LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.s3 import Version
 from ocsf_mappers import duck, registry, sqltext
@@ -165,6 +166,28 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
             f"FROM read_parquet({entries}, hive_partitioning = false) "
             f"JOIN read_parquet({outcomes}, hive_partitioning = false) AS outcome USING ({PLACE}) ORDER BY ALL"
         ).fetchall()
+
+
+def not_events(lake: Lake, source: str) -> Iterator[tuple[str, str, int]]:
+    """Places of all records that were no events when they were read: in quarantine, or left out as duplicates.
+
+    Raises:
+        LakeFileError: A file that says so is gone.
+    """
+    place = lake.store.path if lake.store.is_local else lake.store.uri
+    for table, where in ((QUARANTINE, "true"), (DUPLICATES, "action = 'dropped'")):
+        names = [name for name in lake.files.paths(table) if f"/source={source}/" in name]
+        for name in names:
+            if lake.store.size(name) is None:
+                raise LakeFileError(GONE, file=name)
+        if not names:
+            continue
+        files = sqltext.texts([place(name) for name in names])
+        with duck.connect() as connection:
+            if not lake.store.is_local:
+                connection.register_filesystem(lake.store.fs)
+            query = f"SELECT {PLACE} FROM read_parquet({files}, hive_partitioning = false) WHERE {where}"
+            yield from connection.execute(query).fetchall()
 
 
 @dataclass(frozen=True)

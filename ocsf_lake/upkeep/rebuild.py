@@ -6,6 +6,7 @@ put back. Counts, the loss meter and what was purged stay as they are: the batch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import duplicates, engines, moving, routed
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, records, redactions, replays
+from ocsf_lake.ledger import chain, records, redactions, replays, written_off
 from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
@@ -31,38 +32,81 @@ from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
-from ocsf_lake.storage.objects import ObjectError, ObjectRef
+from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
-from ocsf_mappers.errors import OcsfMappersError
+from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
 UNKNOWN = "the ledger does not know it"
+BUSY = "another run works on it"
+CHANGED = "its mapper has changed since, so its files cannot be made as they were"
 OTHERWISE = (
     "its files come out otherwise than they were: other settings (part_rows, part_bytes), objects that changed, or "
     "duplicates that stand elsewhere by now"
 )
 
 
-def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str]) -> str | None:
+class Passing(str):
+    """A reason that need not be one the next time: somebody else is at work, or something does not answer."""
+
+
+class Failed(str):
+    """A reason that somebody may mend: what was raised."""
+
+
+class Waiting(str):
+    """A reason that another lost file has to be mended for, or be written off."""
+
+
+def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str], *, dry_run: bool = False) -> str | None:
     """Puts lost files of a finished batch back; gives the reason where that cannot be done.
 
     Args:
         lake: The lake.
         batch_id: The batch.
         lost: Paths of the files.
+        dry_run: Only see whether it can be done.
     """
     try:
         with TemporaryDirectory(prefix="ocsf-lake-") as folder:
             aside = Store(folder)
             file_by_path = {file.path: file for file in lake.ledger.files_of(batch_id)}
             if not lost <= file_by_path.keys():
-                return UNKNOWN
-            made = _made(lake, batch_id, [file_by_path[path] for path in sorted(lost)], aside)
-            return made if isinstance(made, str) else _put(lake, batch_id, made, aside)
+                return Passing(UNKNOWN)
+            files = [file_by_path[path] for path in sorted(lost)]
+            kept = [(file, file) for file in files if _from_version(lake, file, aside)]
+            if kept and not dry_run and (reason := _put(lake, batch_id, kept, aside)) is not None:
+                return reason
+            rest = [file for file in files if (file, file) not in kept]
+            made = _made(lake, batch_id, rest, aside) if rest else []
+            if isinstance(made, str):
+                return made
+            return None if dry_run or not made else _put(lake, batch_id, made, aside)
+    except LakeFileError as error:
+        return Waiting(str(error).splitlines()[0])
     except (OcsfMappersError, duckdb.Error, OSError) as error:
         # Whatever is wrong with this batch, others can be mended.
-        return str(error).splitlines()[0]
+        kind = Passing if isinstance(error, RetriableError) else Failed
+        return kind(str(error).splitlines()[0])
+
+
+def _from_version(lake: Lake, file: FileInfo, aside: Store) -> bool:
+    """Takes a file from a version of it that a store on S3 keeps behind a marker; gives whether there is one."""
+    data = version_of(lake, file)
+    if data is not None:
+        aside.put(file.path, pa.py_buffer(data))
+    return data is not None
+
+
+def version_of(lake: Lake, file: FileInfo) -> bytes | None:
+    """The bytes of a lost file, where S3 keeps them as a version."""
+    for version in lake.store.versions(file.path):
+        if not version.is_marker and version.size == file.bytes:
+            data = lake.store.read_version(file.path, version.id)
+            if hashlib.sha256(data).hexdigest() == file.sha256:
+                return data
+    return None
 
 
 def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> list[tuple[FileInfo, FileInfo]] | str:
@@ -93,7 +137,9 @@ def _matched(
     by_key = {_key(file): file for file in made}
     exact = all((rebuilt := by_key.get(_key(file))) is not None and rebuilt.sha256 == file.sha256 for file in lost)
     if not exact:
-        written = [*lake.ledger.files_of(batch_id), *Compactions(lake.ledger.engine).written(batch_id)]
+        engine = lake.ledger.engine
+        written = [*lake.ledger.files_of(batch_id), *Compactions(engine).written(batch_id)]
+        written += written_off.files_of(engine, batch_id)
         if not _is_same(written, made):
             return OTHERWISE
     return [(file, by_key[_key(file)]) for file in lost]
@@ -103,13 +149,13 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
     """Maps a batch again, aside, into files with the names that it wrote them under; see `Work` for the last."""
     done = lake.ledger.batch(batch_id, done=True)
     if done is None:
-        return UNKNOWN
+        return Passing(UNKNOWN)
     if fingerprint(fields.mapper(done.source, lake.settings), done.ocsf_version) != done.mapper_version:
-        return "its mapper has changed since, so its files cannot be made as they were"
+        return CHANGED
     container = routed.containing_batch(lake.ledger, batch_id)
     of = (lake.ledger.batch(container, done=True) if container is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
-        result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else "another run works on it"
+        result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else Passing(BUSY)
     if isinstance(result, str):
         return result
     matching = [theirs.files for one, theirs in ((of, result), *result.routed) if one.id == batch_id]
@@ -160,7 +206,7 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
     for batch_id in in_order(lake, gone.keys()):  # duplicates of an earlier one's events are found in what is aside
         made = _made(lake, batch_id, gone[batch_id], aside)
         if isinstance(made, str):
-            return f"batch {batch_id}, whose rows it has: {made}"
+            return type(made)(f"batch {batch_id}, whose rows it has: {made}")
         inputs |= {again.path: again.sha256 for _, again in made}
     with TemporaryDirectory(prefix="ocsf-lake-") as folder:
         paths = fetched.fetch(aside, sorted(inputs.items()), Path(folder))
@@ -176,30 +222,16 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
 
 def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[FileInfo] | str:
     """Makes the files of records that were mapped once more again: from all objects of the batches they came from."""
-    compactions = Compactions(lake.ledger.engine)
-    refs: dict[tuple[str, str], ObjectRef] = {}
-    waiting = [batch for batch, _ in merged.inputs.values()]
-    seen: set[str] = set()
-    while waiting:
-        if (current := waiting.pop()) in seen:
-            continue
-        seen.add(current)
-        if (inner := compactions.merge(current)) is not None:
-            waiting += [batch for batch, _ in inner.inputs.values()]
-            continue
-        container = routed.containing_batch(lake.ledger, current) or current
-        if (batch := lake.ledger.batch(container, done=True)) is not None:
-            refs |= {ref.key: ref for ref in batch.members}
     engine = engines.engine(fields.mapper(done.source, lake.settings), done.ocsf_version)
     if done.mapper_version != f"{REMAPPED} {engine.fingerprint}":
-        return "its mapper has changed since, so its files cannot be made as they were"
+        return CHANGED
     with lake.leases.held(done.id) as lease:
         if lease is None:
-            return "another run works on it"
+            return Passing(BUSY)
         try:
-            objects_read = [refs[key] for key in sorted(refs)]
+            refs = remap.objects_of(lake, [batch for batch, _ in merged.inputs.values()])
             hides = _hiding(lake, done.id)
-            return remap.rebuild_files(lake, engine, merged.outputs, objects_read, aside, hides)
+            return remap.rebuild_files(lake, engine, merged.outputs, refs, aside, hides)
         except remap.RefusedError as error:
             return str(error)
 
@@ -222,9 +254,9 @@ def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], a
     with ExitStack() as stack:
         for table in sorted({file.partition.table for file, _ in made}):
             if stack.enter_context(lake.leases.held(moving.lease(table))) is None:
-                return moving.BUSY
+                return Passing(moving.BUSY)
         if not {file.path for file, _ in made} <= {file.path for file in lake.ledger.files_of(batch_id)}:
-            return "its files were merged or removed meanwhile"
+            return Passing("its files were merged or removed meanwhile")
         _put_back(lake, batch_id, made, aside)
     return None
 

@@ -38,6 +38,7 @@ from ocsf_lake.ledger.tables import (
     OBJECTS,
     RETIRED,
     ROUTED,
+    WRITTEN_OFF,
     tell_kinds,
 )
 from ocsf_lake.storage import layout
@@ -198,7 +199,7 @@ class _LeftBehind:
 
     Args:
         folders: Partition -> the folder that its files are in.
-        taken: The files that were merged, came along or were removed.
+        taken: The files that were merged, came along, were removed, or were written off before that.
     """
 
     folders: Mapping[Partition, str]
@@ -209,7 +210,7 @@ class _LeftBehind:
         """By the records of compactions, by number."""
         rows = [record.put or {} for record in moved]
         places = [_place(row) for put in rows for row in put.get(GENERATIONS.name, [])]
-        taken = {row["path"] for put in rows for row in put.get(RETIRED.name, [])}
+        taken = {row["path"] for put in rows for name in (RETIRED.name, WRITTEN_OFF.name) for row in put.get(name, [])}
         return cls({place[0]: generations.folder(*place) for place in places}, taken)
 
     def has(self, record: Record) -> bool:

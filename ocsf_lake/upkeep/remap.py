@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import engines, moving
+from ocsf_lake.ingest import engines, moving, routed
 from ocsf_lake.ingest.parts import SetAsideError, Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
@@ -37,7 +37,7 @@ from ocsf_lake.ledger import generations, redactions
 from ocsf_lake.ledger.compactions import Compactions, StaleError
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
-from ocsf_lake.ledger.results import ID_DIGITS
+from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
@@ -47,15 +47,19 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import MOST_BYTES, Writer
 from ocsf_lake.text import plural
-from ocsf_lake.upkeep import compact, merge
+from ocsf_lake.upkeep import compact, merge, quarantine
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import OcsfMappersError, ReadError
 
+SHIPPING = "an export takes files of it; try again when that is done"
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 NumbersByObject = Mapping[tuple[str, str], Numbers | None]
 """URI and ETag of an object -> numbers of its records, sorted; None for all that come out in the partition."""
+Records = Mapping[tuple[str, str], set[int]]
+"""URI and ETag of an object -> numbers of records."""
+NONE = pa.array([], pa.int64())
 
 
 @dataclass
@@ -92,6 +96,14 @@ class Summary:
 
 class RefusedError(Exception):
     """A partition cannot be rewritten; the message says why."""
+
+
+class NotThereError(RefusedError):
+    """An object is not there any more, or has another content."""
+
+
+class PassingError(RefusedError):
+    """A partition cannot be rewritten as long as something is not mended, or somebody is at work."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,28 @@ def remap(
     return summary
 
 
+def try_partition(lake: Lake, source: str, partition: Partition) -> set[str]:
+    """Sees whether a partition can be made anew, with what was lost of it; gives the URIs of the objects it takes.
+
+    Raises:
+        RefusedError: It cannot; a `PassingError` where it may be possible later.
+        LakeFileError: Another file of the lake is gone that says what was in it.
+        ConfigError: There is no such source, or the lake's files are locked for good.
+    """
+    if partition.values[-1] == layout.UNKNOWN:
+        raise RefusedError("the day of its events is not known, and --remap goes by days")
+    engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
+    work = _Work(lake, engine, Chosen(source, date.min, date.max), None, redaction.of(lake.settings))
+    # Whether it comes out first: what stands in the way of that passes, and nothing else does.
+    read = work.objects_read(partition)
+    compact.check_lock(lake.settings)
+    if (reason := compact.refusal(lake, partition.table)) is not None:
+        lacking = [path for path in compact.unregistered(lake, partition.table) if lake.store.size(path) is None]
+        # What was lost before a catalog had it, no sync can add.
+        raise (RefusedError if lacking else PassingError)(reason)
+    return read
+
+
 @dataclass
 class _Work:
     lake: Lake
@@ -179,6 +213,8 @@ class _Work:
     lease: Lease | None
     """Without one, nothing is written into the lake."""
     hides: Policy | None
+    read: set[str] = field(default_factory=set)
+    """URIs of the objects that were read."""
 
     def partition(self, table: str, values: str, summary: Summary) -> None:
         """Rewrites one partition, where it has rows of another version of the mapper."""
@@ -202,6 +238,22 @@ class _Work:
         summary.partitions += 1
         summary.rows += sum(output.rows for one in merges for output in one.outputs)
 
+    def objects_read(self, partition: Partition) -> set[str]:
+        """URIs of what a partition would be made from; nothing is written.
+
+        Raises:
+            RefusedError: It cannot be made.
+            LakeFileError: Another file of the lake is gone that says what was in it.
+        """
+        values = "/".join(partition.values)
+        generation, files = Compactions(self.lake.ledger.engine).partition_files(partition.table, [values])[values]
+        with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+            free = [replace(item, is_shipping=False) for item in files]
+            self._merges(partition, generation + 1, free, Path(name))
+        if any(item.is_shipping for item in files):
+            raise PassingError(SHIPPING)
+        return self.read
+
     def _write(
         self, compactions: Compactions, lease: Lease, partition: Partition, generation: int,
         files: Sequence[PartitionFile], merges: Sequence[Merge], made: Mapping[str, Path],
@@ -209,6 +261,7 @@ class _Work:
         to = generations.folder(partition, generation)
         inputs = {path for one in merges for path in one.inputs}
         paths = [item.file.path for item in files if item.file.path not in inputs]
+        compact.check_copied(self.lake, paths)
         copied = {path: f"{to}/{path.rpartition('/')[2]}" for path in paths}
         move = Move("/".join(partition.values), generation, tuple(merges), copied)
         text = json.dumps([partition.table, move.values, generation, [one.id for one in merges]])
@@ -240,7 +293,7 @@ class _Work:
         for item in files:
             if item.source == self.chosen.source:
                 if item.is_shipping:
-                    raise RefusedError("an export takes files of it; try again when that is done")
+                    raise PassingError(SHIPPING)
                 groups.setdefault(item.targets, []).append(item)
         for number, (targets, some) in enumerate(sorted(groups.items())):
             own = folder / str(number)
@@ -256,13 +309,21 @@ class _Work:
         folder: Path,
     ) -> Iterator[tuple[Merge, list[Path]]]:  # fmt: skip
         inputs = {item.file.path: item.file.sha256 for item in sorted(files, key=lambda item: item.file.path)}
+        lost = [item for item in files if self.lake.store.size(item.file.path) != item.file.bytes]
         (folder / "old").mkdir()
-        paths = fetched.fetch(self.lake.store, list(inputs.items()), folder / "old")
+        there = sorted(inputs.items() - {(item.file.path, item.file.sha256) for item in lost})
+        paths = fetched.fetch(self.lake.store, there, folder / "old")
         numbers_by_object, is_current = _rows_of(paths, self.engine.fingerprint)
         policy = self.hides and self.hides.id
-        if is_current and redactions.policies_of_files(self.lake.ledger, list(inputs)) <= {policy}:
+        if is_current and not lost and redactions.policies_of_files(self.lake.ledger, list(inputs)) <= {policy}:
             return
-        mapped = self.mapped(partition, numbers_by_object, folder / "new")
+        but: Records = {}
+        gone: list[str] = []
+        if lost:
+            numbers_by_object, but, gone = self._with_lost(numbers_by_object, lost)
+        mapped = self.mapped(partition, numbers_by_object, folder / "new", but)
+        if lost:
+            _check_rows(sum(item.file.rows for item in files), sum(rows for rows, _ in mapped.values()), gone)
         to = generations.folder(partition, generation)
         all_inputs = sorted(inputs.items())
         for class_uid, (rows, own) in sorted(mapped.items()):
@@ -286,10 +347,51 @@ class _Work:
             inputs = {}  # of several classes, the first one has what all were made of
             yield one, renamed
 
+    def _with_lost(
+        self, numbers_by_object: NumbersByObject, lost: Sequence[PartitionFile]
+    ) -> tuple[NumbersByObject, Records, list[str]]:
+        """The objects of lost files too, all of whose records may have been in them.
+
+        Those that are gone may have had none there: whether they had is seen by the number of events that come out.
+
+        Returns:
+            The records of all objects, those of them that were no events, and URIs of objects that are gone.
+
+        Raises:
+            RefusedError: Of some of them it is not known which records they had, or whether they are there.
+        """
+        keys = {ref.key for ref in objects_of(self.lake, [item.batch_id for item in lost])}
+        gone = sorted(key for key in keys if key not in numbers_by_object and not self._is_there(*key))
+        keys -= set(gone)
+        if not keys:
+            raise RefusedError(f"all of its raw objects are gone{f', as {gone[0][0]}' if gone else ''}")
+        but = {key: records - _known(numbers_by_object.get(key)) for key, records in self._no_events(keys).items()}
+        return {**numbers_by_object, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
+
+    def _is_there(self, uri: str, etag: str) -> bool:
+        try:
+            self._ref(uri, etag)
+        except NotThereError:
+            return False
+        return True
+
+    def _no_events(self, keys: Set[tuple[str, str]]) -> dict[tuple[str, str], set[int]]:
+        records: dict[tuple[str, str], set[int]] = {}
+        for uri, etag, number in quarantine.not_events(self.lake, self.chosen.source):
+            if (uri, etag) in keys:
+                records.setdefault((uri, etag), set()).add(number)
+        return records
+
     def mapped(
-        self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path
+        self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path, but: Records | None = None
     ) -> dict[int, tuple[int, list[Path]]]:
         """Maps records once more into files, by class: their rows and paths.
+
+        Args:
+            partition: Where they come out.
+            numbers_by_object: The records.
+            folder: Where the files are put.
+            but: Of objects whose records are taken all, those that are not.
 
         Raises:
             RefusedError: An object is not to be had as it was, or a record does not come out where it was.
@@ -312,6 +414,7 @@ class _Work:
 
         for ref in refs:
             numbers = numbers_by_object[ref.uri, ref.etag]
+            left_out = pa.array(sorted((but or {}).get((ref.uri, ref.etag), ())), pa.int64())
             seen: list[Numbers] = []
             reasons: dict[int, str] = {}
             try:
@@ -319,15 +422,17 @@ class _Work:
                     for routed in router.map([(piece.raw_object, piece.chunk)]):
                         if routed.engine.mapper.name == self.chosen.source:
                             mapped = self._redacted(routed.mapped)
-                            events = _only(mapped.events, numbers)
+                            events = _only(mapped.events, numbers, left_out)
                             seen.append(events["source_record"].to_numpy())
                             self._add(writer, events, partition, strict=numbers is not None)
                             if writer.bytes > MOST_BYTES:
                                 end_files()
                             reasons |= _reasons(mapped.rejects, numbers)
             except (OcsfMappersError, SetAsideError, OSError) as error:
-                if isinstance(error, objects.ObjectError | ReadError | SetAsideError | OSError):
+                if isinstance(error, objects.GoneError | ReadError | SetAsideError):
                     raise RefusedError(f"{ref.uri}: {error}") from error
+                if isinstance(error, objects.ObjectError | OSError):
+                    raise PassingError(f"{ref.uri}: {error}") from error
                 raise
             lost = np.setdiff1d(numbers, np.concatenate(seen)) if numbers is not None and seen else numbers
             if lost is not None and len(lost):
@@ -364,10 +469,13 @@ class _Work:
             fs, path = objects.filesystem(uri, self.lake.settings.input_access)
             ref = objects.unhashed(fs, retry.call(fs.info, path))
             ref = ref if ref.etag else objects.with_etag(ref)
+        except FileNotFoundError as error:
+            raise NotThereError(f"{uri} is not to be had: {error}") from error
         except (OSError, objects.ObjectError) as error:
-            raise RefusedError(f"{uri} is not to be had: {error}") from error
+            raise PassingError(f"{uri} is not to be had: {error}") from error
         if ref.etag != etag:
-            raise RefusedError(f"{uri} has another content than the one that was read")
+            raise NotThereError(f"{uri} has another content than the one that was read")
+        self.read.add(uri)
         return replace(ref, uri=uri)
 
 
@@ -385,6 +493,43 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[NumbersByObject, bool
                 key = (row["source_object"], row["source_etag"])
                 parts_by_object.setdefault(key, []).append(lists[number].values.to_numpy())
     return {key: np.unique(np.concatenate(parts)) for key, parts in parts_by_object.items()}, is_current
+
+
+def _known(numbers: Numbers | None) -> set[int]:
+    return set() if numbers is None else set(numbers.tolist())
+
+
+def _check_rows(before: int, after: int, gone: Sequence[str] = ()) -> None:
+    if before != after:
+        why = f"; {plural(len(gone), 'raw object')} gone, as {gone[0]}" if gone else ""
+        raise RefusedError(f"{after:,} events come out, and there were {before:,}{why}")
+
+
+def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
+    """All objects whose records may be in files of batches, also where those were merged from files of others.
+
+    Raises:
+        RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
+    """
+    compactions = Compactions(lake.ledger.engine)
+    refs: dict[tuple[str, str], ObjectRef] = {}
+    waiting = list(batch_ids)
+    seen: set[str] = set()
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        if (inner := compactions.merge(current)) is not None:
+            waiting += [batch for batch, _ in inner.inputs.values()]
+            continue
+        container = routed.containing_batch(lake.ledger, current) or current
+        if (batch := lake.ledger.batch(container, done=True)) is None:
+            continue
+        if batch.kind is Kind.REPLAY:
+            raise RefusedError("it has events of a replay of quarantine, and nothing else says of which records")
+        states = lake.ledger.states(batch.members)
+        refs |= {ref.key: ref for ref in batch.members if states[ref.key][0] is State.DONE}
+    return [refs[key] for key in sorted(refs)]
 
 
 def rebuild_files(
@@ -411,8 +556,7 @@ def rebuild_files(
         folder = Path(name)
         made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")
         rows, paths = made.get(class_uid, (0, []))
-        if rows != (expected := sum(file.rows for file in outputs)):
-            raise RefusedError(f"{rows:,} events come out, and there were {expected:,}")
+        _check_rows(sum(file.rows for file in outputs), rows)
         (folder / "sorted").mkdir()
         shares = [file.rows for file in outputs]
         rebuilt = []
@@ -423,8 +567,10 @@ def rebuild_files(
         return rebuilt
 
 
-def _only(rows: pa.Table, numbers: Numbers | None) -> pa.Table:
-    return rows if numbers is None else rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
+def _only(rows: pa.Table, numbers: Numbers | None, but: pa.Array = NONE) -> pa.Table:
+    if numbers is not None:
+        return rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
+    return rows.filter(pc.invert(pc.is_in(rows["source_record"], but))) if len(but) else rows
 
 
 def _reasons(rejects: pa.Table, numbers: Numbers | None) -> dict[int, str]:

@@ -23,7 +23,7 @@ from itertools import repeat
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ocsf_lake.catalogs.definitions import QUARANTINE
+from ocsf_lake.catalogs.definitions import PLACE, QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import duplicates, engines, rejects, undo
@@ -32,7 +32,7 @@ from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import replays
+from ocsf_lake.ledger import replays, retained, written_off
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
@@ -43,7 +43,7 @@ from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import quarantine
-from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapper, registry
+from ocsf_mappers import DelimitedInJson, Engine, JsonRecords, Mapper, registry, sqltext
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.json_split import KEPT_BYTES
 from ocsf_mappers.readers.streams import Blocks
@@ -75,6 +75,7 @@ class Summary:
     Args:
         closed: Records that are events now.
         open: Records that were refused again, per reason.
+        known: Entries whose records are events already, as far as the lake can say: the file that said so was lost.
         untried: Entries that this very mapper has refused already; they were left alone.
         damage: Entries that stand for the rest of a damaged object and have no text; they cannot be replayed.
         busy: Sources that another replay works on.
@@ -82,6 +83,7 @@ class Summary:
 
     closed: int = 0
     open: Counter[str] = field(default_factory=Counter)
+    known: int = 0
     untried: int = 0
     damage: int = 0
     busy: list[str] = field(default_factory=list)
@@ -116,7 +118,8 @@ def replay(
                 summary.busy.append(name)
                 continue
             undo.unfinished_replays(lake, name)
-            groups = list(_groups(settings, name, (part, reason, again), engine.fingerprint, summary))
+            filters = part, reason, again
+            groups = list(_groups(settings, name, filters, engine.fingerprint, summary, _events(lake, name)))
             for entries in groups:
                 _run(lake, engine, entries, lease, summary)
     return summary
@@ -146,21 +149,27 @@ def rebuild_files(
 
 
 def _groups(
-    settings: Settings, source: str, filters: tuple[str, str | None, bool], version: str, summary: Summary
+    settings: Settings, source: str, filters: tuple[str, str | None, bool], version: str, summary: Summary, events: str
 ) -> Iterator[list[Entry]]:
-    """The entries to replay, in order, the entries of an object together."""
+    """The entries to replay, in order, the entries of an object together; none of those that these events are of."""
     part, reason, again = filters
     parameters = {"source": source, "part": part, "reason": reason}
     chosen = (
         "source = $source AND state = 'open' AND contains(source_object, $part) AND coalesce(reason = $reason, true)"
     )
     fresh = "true" if again else "(mapper_version IS DISTINCT FROM $version)"
-    with closing(query.connect(settings, f"FROM {QUARANTINE}")) as connection:
+    with closing(query.connect(settings, f"FROM {QUARANTINE}", *([events] if events else []))) as connection:
         counts = connection.execute(
             f"SELECT count(*) FILTER (raw = ''), count(*) FILTER (raw <> '' AND NOT {fresh}) "
             f"FROM quarantine WHERE {chosen} AND $version <> ''",
             {**parameters, "version": version},
         ).fetchall()
+        if events:
+            known = f"EXISTS (FROM ({events}) AS event WHERE {_SAME_PLACE})"
+            count = f"SELECT count(*) FROM quarantine WHERE {chosen} AND {known}"
+            ((found,),) = connection.execute(count, parameters).fetchall()
+            summary.known += found
+            chosen += f" AND NOT {known}"
         summary.damage += counts[0][0]
         summary.untried += counts[0][1]
         rows = connection.execute(
@@ -180,6 +189,17 @@ def _groups(
                 names.add(key)
         if group:
             yield group
+
+
+_SAME_PLACE = " AND ".join(f"event.{name} = quarantine.{name}" for name in PLACE.split(", "))
+
+
+def _events(lake: Lake, source: str) -> str:
+    """SQL of the places of all events, where a file that says which entries of a source are closed was written off."""
+    if not written_off.has_outcomes(lake.ledger.engine, source):
+        return ""
+    tables = sorted(registry.tables().keys() & set(retained.tables(lake.ledger.engine)))
+    return " UNION ALL ".join(f"SELECT {PLACE} FROM {sqltext.name(table)}" for table in tables)
 
 
 def _run(lake: Lake, engine: Engine, entries: Sequence[Entry], lease: Lease, summary: Summary) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, NO_SOURCE, QUARANTINE
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import objects, overview, retained
+from ocsf_lake.ledger import objects, overview, retained, written_off
 from ocsf_lake.ledger.tables import OBJECTS
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep.trace_rows import asked
@@ -32,6 +32,8 @@ def hints(lake: Lake, uid: str | None, uri: str | None, record: int | None) -> I
     if partitions:
         events = f"{plural(rows, 'event')} of {plural(partitions, 'partition')}"
         yield f"it may be among the {events} that went by retention; table ledger_retained has them and their rules"
+    if lost := sum(item.rows for item in written_off.totals(lake.ledger.engine)):
+        yield f"it may be among the {plural(lost, 'row')} of lost files; table ledger_written_off has their files"
     if uri is not None and record is not None:
         yield from _of_record(lake, uri, record, certain=uid is None)
     if uid is not None:

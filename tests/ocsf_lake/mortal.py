@@ -103,7 +103,7 @@ def works() -> dict[str, Callable[..., object]]:
 
     from ocsf_lake.export import run as export
     from ocsf_lake.ingest import run as ingest
-    from ocsf_lake.upkeep import compact, remap, replay
+    from ocsf_lake.upkeep import compact, remap, replay, write_off
     from ocsf_mappers import registry
 
     def mended(settings: Any) -> object:
@@ -127,6 +127,7 @@ def works() -> dict[str, Callable[..., object]]:
         "export": lambda settings, bucket: export.export(settings, "tiny", bucket, "calls"),
         "compaction": compact.compact,
         "remap": remapped,
+        "write-off": lambda settings: write_off.write_off(settings, None, "removed by a rule", "ann"),
     }
 
 

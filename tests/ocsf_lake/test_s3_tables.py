@@ -29,10 +29,11 @@ from ocsf_lake.lake import Lake, opened
 from ocsf_lake.storage import parquet, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.upkeep import check, compact
+from ocsf_lake.upkeep import check, compact, write_off
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
 from tests.ocsf_lake.mortal import CrashHarness
+from tests.ocsf_lake.test_write_off import lose_raw
 from tests.servers.seaweed import TablesServer
 from tests.support import often
 
@@ -332,6 +333,20 @@ def test_writers_that_meet_all_get_in_once(tabled: Settings, mortals: CrashHarne
         assert_once(lake, 30)
         assert len({item.summary[BATCH] for item in table_of(lake).snapshots() if item.summary}) == 6
         assert check.check(lake) == []
+
+
+def test_rows_of_a_file_that_is_written_off_are_in_no_table(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(filled) as lake:
+        table = "vpc_flow"
+        lost = max(check.expected_state(lake).files(table), key=lambda file: file.rows)
+        lake.store.remove([lost.path])
+        lose_raw(monkeypatch)
+        assert write_off.write_off(filled, dry_run=True).copied
+        assert [part.rows for part in write_off.write_off(filled, None, "removed").parts] == [lost.rows]
+        assert check.check(lake) == []
+        assert_once(lake, FLOWS - lost.rows)
 
 
 DEATHS = [

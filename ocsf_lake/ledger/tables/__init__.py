@@ -22,7 +22,7 @@ from ocsf_lake.ledger.tables.objects import (
     columns_of_objects,
 )
 from ocsf_lake.ledger.tables.redactions import REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
-from ocsf_lake.ledger.tables.retention import HOLDS, RETAINED, VERSIONS
+from ocsf_lake.ledger.tables.retention import HOLDS, RETAINED, VERSIONS, WRITTEN_OFF
 from ocsf_lake.ledger.tables.steps import STEPS, tell_kinds
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "STEPS",
     "TRACES",
     "VERSIONS",
+    "WRITTEN_OFF",
     "tell_kinds",
 ]
 

@@ -1,4 +1,4 @@
-"""Tables of events that went because their time was over, and of what keeps some."""
+"""Tables of events that went because their time was over or that were lost, and of what keeps some."""
 
 from __future__ import annotations
 
@@ -54,3 +54,24 @@ VERSIONS = sa.Table(
 )
 """Versions of files that were removed under Object Lock, see `ocsf_lake.ledger.versions`. Without a time of removal
 they are still there, behind a marker, and may go when they are due."""
+WRITTEN_OFF = sa.Table(
+    "written_off",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("batch_id", sa.Text, nullable=False, index=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("partition", sa.Text, nullable=False),
+    sa.Column("class_uid", sa.Integer),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("written_off_by", sa.Text, nullable=False),
+    sa.Column("written_off_at", sa.Text, nullable=False),
+    sa.Column("taken_back_at", sa.Text),
+    info={"since": "write-off"},
+)
+"""Files that were lost and could not be made again, and that somebody has decided to do without: why it cannot (the
+cause), and why and by whom it was decided. With a time of return the file came back and is among the lake's again."""

@@ -1,0 +1,726 @@
+"""A lost file of the lake is never a dead end: it is made again, made anew, or written off by somebody who says why."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+import ocsf_lake
+from ocsf_lake import QueryWarning
+from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.cli.main import app
+from ocsf_lake.config import Settings
+from ocsf_lake.export import run as export
+from ocsf_lake.export import shipment
+from ocsf_lake.ingest import moving
+from ocsf_lake.ingest import run as ingest
+from ocsf_lake.lake import opened
+from ocsf_lake.ledger import written_off
+from ocsf_lake.ledger.tables import BATCHES, FILES, SHIPMENTS, WRITTEN_OFF
+from ocsf_lake.query import query
+from ocsf_lake.storage import objects
+from ocsf_lake.storage.store import Store
+from ocsf_lake.upkeep import (
+    check,
+    compact,
+    hold,
+    lost,
+    rebuild_ledger,
+    remap,
+    replay,
+    trace_hints,
+    write_off,
+)
+from ocsf_lake.upkeep.lost import Way
+from ocsf_mappers import coalesce, col
+from ocsf_mappers.errors import ConfigError, ReadError, RetriableError
+from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, files, ledger, log, take
+from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, call, write
+from tests.ocsf_lake.killed import KilledError
+from tests.ocsf_lake.mortal import CrashHarness
+from tests.ocsf_lake.test_compact_readers import Readers, readers, registered  # noqa: F401 - fixtures
+from tests.ocsf_lake.test_ingest import rows
+from tests.ocsf_lake.test_object_lock import Locked, locked  # noqa: F401 - a fixture
+from tests.ocsf_lake.test_remap import DAY, is_sound, mapper  # noqa: F401 - a fixture
+from tests.ocsf_lake.test_remap import log as tiny_log
+from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
+
+ACCOUNT = "111122223333"
+WHY = "rule 7 of the bucket removed them"
+
+
+def done_without(settings: Settings, **more: Any) -> write_off.Summary:
+    return write_off.write_off(settings, None, WHY, "ann", **more)
+
+
+def listed(settings: Settings, **more: Any) -> write_off.Summary:
+    return write_off.write_off(settings, dry_run=True, **more)
+
+
+def synced(settings: Settings) -> check.Repair:
+    with opened(settings) as lake:
+        return check.sync(lake)
+
+
+def made_anew(settings: Settings) -> rebuild_ledger.Summary:
+    """The ledger, from the lake."""
+    if settings.ledger_url is None:
+        (Path(settings.lake) / "_ledger" / "ledger.db").unlink()
+    return rebuild_ledger.rebuild(settings, replacing=settings.ledger_url is not None)
+
+
+def largest(settings: Settings) -> str:
+    """The file of the table with most rows."""
+    held = [row for row in ledger(settings, FILES) if row["table_name"] == TABLE]
+    return str(max(held, key=lambda row: (row["rows"], row["path"]))["path"])
+
+
+def of_quarantine(settings: Settings) -> list[Path]:
+    return sorted(Path(settings.lake).glob("_quarantine/**/*.parquet"))
+
+
+def lose_raw(patched: pytest.MonkeyPatch) -> None:
+    """No raw object is there any more."""
+
+    def gone(ref: objects.ObjectRef, _: object) -> None:
+        raise objects.GoneError("the object is gone since it was listed", object=ref.uri)
+
+    def not_there(_: object, uri: str, __: str) -> None:
+        raise remap.NotThereError(f"{uri} is not to be had")
+
+    patched.setattr(objects, "opened", gone)
+    patched.setattr(remap._Work, "_ref", not_there)
+
+
+@pytest.fixture
+def raw_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_raw(monkeypatch)
+
+
+# -- what nothing can bring back --------------------------------------------------------------------------------------
+@pytest.mark.slow
+@ON_BOTH
+def test_a_lake_goes_on_without_lost_files_and_nothing_of_them_comes_back(settings: Make, tmp_path: Path) -> None:
+    logs, found = tmp_path / "logs", settings()
+    take(logs, found, 0, 1)
+    write(logs / "bad.json", json.dumps({"Records": [call(90), *MENDED[:2]]}))
+    ingest.ingest([str(logs)], found, source="aws_cloudtrail")
+    take(logs, found, 2)
+    batches = ledger(found, BATCHES)
+    first, (entries,) = Path(found.lake) / largest(found), of_quarantine(found)
+    lost_rows = {path: row["rows"] for row in ledger(found, FILES) if (path := row["path"]) in f"{first}|{entries}"}
+    for path in (first, entries):
+        path.unlink()
+    shutil.rmtree(logs)
+    with pytest.raises(ReadError, match="a file of the lake is gone"):
+        rows(found, PLACES)
+    refused = synced(found).refused
+    assert all("the object is gone since it was listed" in why for why in refused)
+    assert all("`ocsf-lake catalog write-off` lists them" in why for why in refused)
+    # Nothing is done by listing.
+    asked = listed(found)
+    assert {part.path: part.rows for part in asked.parts} == lost_rows
+    assert {part.way for part in asked.parts} == {Way.WRITE_OFF}
+    assert (asked.left, ledger(found, WRITTEN_OFF)) == ([], [])
+    with pytest.raises(ConfigError, match="say why"):
+        write_off.write_off(found, None, "  ")
+    done = done_without(found)
+    assert done.message == f"{sum(lost_rows.values())} rows of 2 lost files written off"
+    # Queries work, and say what they lack; everything agrees.
+    kept = rows(found, PLACES)
+    assert len(kept) == 3 * EACH + 1 - lost_rows[str(first.relative_to(found.lake))]
+    (said,) = query.lacking(found, f"SELECT * FROM {TABLE}")
+    assert said.startswith(f"the answer may lack {lost_rows[str(first.relative_to(found.lake))]} rows of {TABLE}, lost")
+    assert query.lacking(found, f"SELECT * FROM {TABLE} WHERE accountid = '444455556666'") == []
+    with pytest.warns(QueryWarning, match="the answer may lack"):
+        ocsf_lake.open(found.lake, ledger_url=found.ledger_url).sql(f"FROM {TABLE}").to_arrow()
+    with opened(found, reading=True) as lake:
+        assert any("rows of lost files" in hint for hint in trace_hints.hints(lake, "x", None, None))
+    is_sound(found)
+    gone = ledger(found, WRITTEN_OFF)
+    assert {(row["reason"], row["written_off_by"], row["taken_back_at"]) for row in gone} == {(WHY, "ann", None)}
+    assert all(row["sha256"] and "the object is gone" in row["cause"] for row in gone)
+    assert ledger(found, BATCHES) == batches
+    assert listed(found).message == "nothing to write off"
+    # Nothing of it comes back, in whichever way.
+    assert (repair := synced(found)).found == repair.refused == []
+    replay.replay(found)
+    compact.compact(found)
+    assert rows(found, PLACES) == kept
+    take(logs, found, 3)
+    shutil.rmtree(logs)
+    kept, held = rows(found, PLACES), ledger(found, FILES)
+    assert len(files(found)) == 2
+    # A ledger that is lost knows all of it.
+    summary = made_anew(found)
+    assert (summary.missing, summary.unknown) == ([], [])
+    assert (ledger(found, WRITTEN_OFF), ledger(found, FILES), rows(found, PLACES)) == (gone, held, kept)
+    log(logs, 0)
+    assert ingest.ingest([str(logs)], found).counts.read == 0
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_a_merged_file_that_is_lost_is_written_off(settings: Make, tmp_path: Path) -> None:
+    """And the file that says where the partition is is none that nobody wrote."""
+    logs, found = tmp_path / "logs", settings(compact_grace_hours=0)
+    take(logs, found, 0, 1)
+    compact.compact(found)
+    compact.compact(found, clock=lambda: datetime.now(UTC) + timedelta(days=1))
+    (merged,) = files(found)
+    merged.unlink()
+    shutil.rmtree(logs)
+    (part,) = listed(found).parts
+    assert part.why.startswith("batch ")
+    done_without(found)
+    assert rows(found, PLACES) == []
+    is_sound(found)
+    take(logs, found, 2)
+    assert [path.parent for path in files(found)] == [merged.parent]
+    made_anew(found)
+    assert len(rows(found, PLACES)) == EACH
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_a_batch_whose_other_file_was_written_off_is_made_again_with_other_bytes(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another release of Parquet's library writes them."""
+    logs, found = tmp_path / "logs", settings()
+    log(logs, 0)
+    log(logs, 1, account="444455556666")
+    ingest.ingest([str(logs)], found)
+    first, second = files(found)
+    first.unlink()
+    with monkeypatch.context() as patched:
+        lose_raw(patched)
+        done_without(found)
+    second.unlink()
+    with opened(found) as lake, lake.ledger.engine.begin() as connection:
+        connection.execute(sa.update(FILES).values(sha256="another"))
+    assert (repair := synced(found)).left == repair.refused == []
+    assert (first.exists(), second.exists()) == (False, True)
+
+
+@pytest.mark.slow
+def test_what_nobody_can_say_of_closed_entries_makes_no_event_twice(
+    settings: Make, tmp_path: Path, mend: Callable[[], None]  # noqa: F811
+) -> None:
+    found = settings()
+    write(tmp_path / "logs" / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], {"eventName": "no time"}]}))
+    ingest.ingest([str(tmp_path / "logs")], found, source="aws_cloudtrail")
+    mend()
+    assert replay.replay(found).closed == 3
+    before = rows(found, PLACES)
+    (outcomes,) = Path(found.lake).glob("_quarantine_outcomes/**/*.parquet")
+    outcomes.unlink()
+    with pytest.raises(ReadError, match="a file of the lake is gone"):
+        rows(found, "FROM quarantine")
+    assert [part.table for part in done_without(found).parts] == ["quarantine_outcomes"]
+    assert rows(found, "SELECT state, count(*) FROM quarantine GROUP BY ALL") == [("open", 4)]
+    again = replay.replay(found, again=True)
+    assert (again.closed, again.known, again.open.total()) == (0, 3, 1)
+    assert rows(found, PLACES) == before
+    is_sound(found)
+
+
+def test_lost_duplicates_are_written_off(settings: Make, tmp_path: Path, raw_gone: None) -> None:
+    found = settings(duplicates={"aws_cloudtrail": "mark"})
+    for name in ("one", "two"):
+        event = {**call(1), "eventID": "same"}
+        write(tmp_path / "logs" / f"{name}.json", json.dumps({"Records": [event]}))
+        ingest.ingest([str(tmp_path / "logs")], found, source="aws_cloudtrail")
+    (path,) = Path(found.lake).glob("_duplicates/**/*.parquet")
+    path.unlink()
+    assert [part.table for part in done_without(found).parts] == ["duplicates"]
+    assert rows(found, "SELECT sum(duplicates) FROM ledger_duplicates") == [(1,)]
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_an_export_that_was_under_way_begins_anew(
+    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(export_region="eu-central-1")
+    take(tmp_path / "logs", found, 0, 1)
+    given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+    later = {"clock": lambda: datetime.now(UTC) + timedelta(days=1)}
+    with monkeypatch.context() as patched:
+        patched.setattr(shipment, "failpoint", die_at("object"))
+        with pytest.raises(KilledError):
+            export.export(*given, **later)
+    files(found)[0].unlink()
+    (sent,) = done_without(found).sent
+    assert sent.startswith("file://")
+    assert ledger(found, SHIPMENTS) == []
+    assert export.export(*given, **later).events == EACH
+
+
+# -- what can be brought back -----------------------------------------------------------------------------------------
+def test_what_a_sync_makes_again_is_not_written_off(settings: Make, tmp_path: Path) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    (path,) = files(found)
+    path.unlink()
+    done = done_without(found)
+    assert ([part.way for part in done.left], done.parts) == ([Way.SYNC], [])
+    assert done.ways == ["`ocsf-lake catalog sync` makes 1 lost file again"]
+    assert synced(found).left == []
+    assert len(rows(found, PLACES)) == EACH
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_file_that_s3_keeps_as_a_version_is_put_back(locked: Locked) -> None:  # noqa: F811
+    """The mistaken deletion of a bucket with versions, which hides the file."""
+    found = locked.take(0)
+    shutil.rmtree(locked.tmp_path / "logs")
+    (key,) = [key for key in locked.keys("aws") if key.endswith("-6003.parquet")]
+    locked.client.delete_object(Bucket=locked.bucket, Key=key)
+    with pytest.raises(ReadError, match="a file of the lake is gone"):
+        rows(found, PLACES)
+    done = done_without(found)
+    assert ([part.way for part in done.left], done.parts) == ([Way.SYNC], [])
+    assert (repair := synced(found)).left == repair.refused == []
+    assert len(rows(found, PLACES)) == EACH
+    is_sound(found)
+
+
+def test_a_store_that_does_not_answer_has_lost_nothing(
+    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    with monkeypatch.context() as patched:
+        for name in ("size", "sizes"):
+            patched.setattr(Store, name, lambda *_: (_ for _ in ()).throw(RetriableError("no answer")))
+        with pytest.raises(RetriableError):
+            done_without(found)
+    assert ledger(found, WRITTEN_OFF) == []
+
+
+def test_what_comes_back_before_it_is_done_is_not_written_off(
+    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    (path,) = files(found)
+    data = path.read_bytes()
+    path.unlink()
+    judged = lost.judged
+
+    def put_back(*given: Any) -> Any:
+        found_lost = judged(*given)
+        path.write_bytes(data)
+        return found_lost
+
+    monkeypatch.setattr(lost, "judged", put_back)
+    assert done_without(found).parts == []
+    assert len(rows(found, PLACES)) == EACH
+
+
+def test_raw_objects_out_of_reach_may_be_there(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    (path,) = files(found)
+    path.unlink()
+
+    def denied(ref: objects.ObjectRef, _: object) -> None:
+        raise objects.ObjectError("access denied", object=ref.uri)
+
+    monkeypatch.setattr(objects, "opened", denied)
+    done = done_without(found)
+    assert ([part.way for part in done.left], done.parts) == ([Way.MEND_FIRST], [])
+    assert "access denied (object file://" in done.ways[0]
+    (part,) = done_without(found, all_of_them=True).parts
+    assert "access denied" in part.why
+    assert rows(found, PLACES) == []
+    is_sound(found)
+
+
+@pytest.fixture
+def tiny_lake(tiny: str, settings: Make, tmp_path: Path) -> Settings:
+    """Three objects, each a batch of its own: two of one day."""
+    found = settings()
+    for number, day in enumerate([11, 11, 12]):
+        tiny_log(tmp_path, number, day)
+        ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    return found
+
+
+@pytest.mark.slow
+def test_a_lost_file_of_a_mapper_that_has_changed_is_made_anew_by_a_remap(
+    tiny_lake: Settings, tmp_path: Path, mapper: Any  # noqa: F811
+) -> None:
+    before = rows(tiny_lake, PLACES)
+    files(tiny_lake)[0].unlink()
+    mapper(actor__user__name=col.account)
+    way = f"`ocsf-lake backfill tiny file://{tmp_path}/logs --from 2025-03-11 --to 2025-03-11 --account {ACCOUNT} "
+    (refused,) = synced(tiny_lake).refused
+    assert way in refused
+    done = done_without(tiny_lake)
+    assert ([part.way for part in done.left], done.parts) == ([Way.REMAP], [])
+    assert way in done.ways[0]
+    summary = remap.remap(tiny_lake, remap.Chosen("tiny", DAY, DAY, below=f"file://{tmp_path}/logs"))
+    assert (summary.rows, summary.refused) == (8, {})
+    assert rows(tiny_lake, PLACES) == before
+    is_sound(tiny_lake)
+    made_anew(tiny_lake)
+    assert rows(tiny_lake, PLACES) == before
+    # What was mapped once more can be lost too; and again when the mapper has changed again.
+    [path.unlink() for path in files(tiny_lake) if "g0001" in path.parts]
+    assert (repair := synced(tiny_lake)).left == repair.refused == []
+    [path.unlink() for path in files(tiny_lake) if "g0001" in path.parts]
+    mapper(actor__user__name=col.id)
+    assert remap.remap(tiny_lake, remap.Chosen("tiny", DAY, DAY)).refused == {}
+    assert rows(tiny_lake, PLACES) == before
+    is_sound(tiny_lake)
+
+
+@pytest.mark.slow
+def test_a_remap_takes_no_record_of_a_lost_file_that_was_none_of_its_events(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Any  # noqa: F811
+) -> None:
+    """One that was in quarantine then, and would be an event now."""
+    found = settings()
+    records = [{"id": f"{number}", "at": f"2025-03-11T09:0{number}:00Z", "account": ACCOUNT} for number in range(3)]
+    records[1] = {"id": "1", "account": ACCOUNT, "late": "2025-03-11T10:00:00Z"}
+    write(tmp_path / "logs" / "1.json", json.dumps({"Tiny": records}))
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    before = rows(found, PLACES)
+    assert len(before) == 2
+    files(found)[0].unlink()
+    mapper(time=coalesce(col.at.iso8601(), col.late.iso8601()))
+    assert remap.remap(found, remap.Chosen("tiny", DAY, DAY)).rows == 2
+    assert rows(found, PLACES) == before
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_what_a_remap_cannot_do_yet_is_not_written_off(
+    tiny_lake: Settings, mapper: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    files(tiny_lake)[0].unlink()
+    mapper(actor__user__name=col.account)
+    monkeypatch.setattr(compact, "refusal", lambda *_: "the tables are in S3 Tables")
+    done = done_without(tiny_lake)
+    assert ([part.way for part in done.left], done.parts) == ([Way.MEND_FIRST], [])
+    assert "mapped once more: the tables are in S3 Tables: mend that" in done.ways[0]
+    assert "mapped once more: the tables are in S3 Tables: mend that" in synced(tiny_lake).refused[0]
+    assert len(done_without(tiny_lake, all_of_them=True).parts) == 1
+    is_sound(tiny_lake)
+
+
+@pytest.mark.slow
+def test_a_lost_file_whose_own_objects_are_there_is_made_anew_though_others_of_its_batch_are_gone(
+    tiny: str, settings: Make, tmp_path: Path
+) -> None:
+    """As where raw logs go day by day, and a backfill has read many days in a batch."""
+    found = settings()
+    for number, day in enumerate([11, 12]):
+        tiny_log(tmp_path, number, day)
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    before = rows(found, PLACES)
+    for path in files(found):
+        path.unlink()
+    (tmp_path / "logs" / "0.json").unlink()
+    of_day_12, of_day_11 = sorted(listed(found).left + listed(found).parts, key=lambda part: part.way)
+    assert (of_day_12.way, of_day_11.way) == (Way.REMAP, Way.WRITE_OFF)
+    assert "0.json" in of_day_11.why
+    assert any("--from 2025-03-12 --to 2025-03-12" in why for why in synced(found).refused)
+    done_without(found)
+    assert remap.remap(found, remap.Chosen("tiny", DAY, date(2025, 3, 12))).refused == {}
+    assert rows(found, PLACES) == [place for place in before if place[0].endswith("1.json")]
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_a_remap_that_cannot_know_what_was_lost_changes_nothing(
+    tiny_lake: Settings, tmp_path: Path, mapper: Any  # noqa: F811
+) -> None:
+    lost_file = files(tiny_lake)[0]
+    lost_file.unlink()
+    mapper(actor__user__name=col.account)
+    with opened(tiny_lake) as lake, lake.ledger.engine.begin() as connection:
+        connection.execute(sa.update(FILES).where(FILES.c.path.contains(lost_file.name)).values(rows=3))
+    summary = remap.remap(tiny_lake, remap.Chosen("tiny", DAY, DAY))
+    assert [*summary.refused.values()] == ["8 events come out, and there were 7"]
+    (part,) = done_without(tiny_lake).parts
+    assert "its mapper has changed since" in part.why
+    assert "mapped once more: 8 events come out" in part.why
+    assert len(rows(tiny_lake, PLACES)) == 8
+    is_sound(tiny_lake)
+
+
+# -- files that are there again ---------------------------------------------------------------------------------------
+@pytest.mark.slow
+@ON_BOTH
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_file_that_is_there_again_is_taken_back(is_moved: bool, settings: Make, tmp_path: Path) -> None:
+    logs, found = tmp_path / "logs", settings()
+    take(logs, found, 0, 1, 2)
+    before, path = rows(found, PLACES), files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    shutil.rmtree(logs)
+    done_without(found)
+    if is_moved:
+        compact.compact(found)
+    path.write_bytes(data)
+    with opened(found) as lake:
+        (finding,) = check.check(lake)
+    assert (finding.kind, finding.harmless) == (Kind.FILE_RETURNED, False)
+    repair = synced(found)
+    assert (repair.taken_back, repair.left, repair.moved) == ([str(path.relative_to(found.lake))], [], [])
+    assert path.exists() is not is_moved
+    assert rows(found, PLACES) == before
+    assert query.lacking(found, f"FROM {TABLE}") == []
+    is_sound(found)
+    (row,) = ledger(found, WRITTEN_OFF)
+    assert row["taken_back_at"]
+    held = ledger(found, FILES)
+    assert made_anew(found).missing == []
+    assert (rows(found, PLACES), ledger(found, FILES)) == (before, held)
+    is_sound(found)
+    # It may be lost again.
+    next(item for item in files(found) if item.name == path.name).unlink()
+    done_without(found)
+    assert len(rows(found, PLACES)) == 2 * EACH
+    made_anew(found)
+    assert len(rows(found, PLACES)) == 2 * EACH
+    is_sound(found)
+
+
+def test_another_file_in_its_place_is_moved_aside(settings: Make, tmp_path: Path, raw_gone: None) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    (path,) = files(found)
+    data = path.read_bytes()
+    path.unlink()
+    done_without(found)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    repair = synced(found)
+    assert (repair.taken_back, repair.moved) == ([], [str(path.relative_to(found.lake))])
+    assert rows(found, PLACES) == []
+
+
+@pytest.mark.slow
+@ON_BOTH
+@pytest.mark.parametrize("step", ["noted", "taken back"])
+def test_a_return_that_dies_is_finished_by_the_next_sync(
+    step: str, settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0, 1, 2)
+    before, path = rows(found, PLACES), files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    done_without(found)
+    compact.compact(found)
+    path.write_bytes(data)
+    with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - either may die
+        patched.setattr(written_off, "failpoint", lambda now: die_at(step)(now, ""))
+        synced(found)
+    synced(found)
+    assert rows(found, PLACES) == before
+    # What was left in the old folder is none of the lake's files.
+    assert not path.exists()
+    is_sound(found)
+    made_anew(found)
+    assert rows(found, PLACES) == before
+
+
+# -- whatever dies ----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["recorded", "forgotten"])
+@pytest.mark.parametrize("by", ["itself", "sync", "rebuilt"])
+def test_a_write_off_that_dies_is_finished_by_whoever_comes_next(
+    step: str, by: str, readers: Readers, raw_gone: None, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    found = readers.settings
+    every = set(readers.ledger())
+    path = files(found)[0]
+    path.unlink()
+    with monkeypatch.context() as patched, pytest.raises(KilledError):  # noqa: PT012 - it may die anywhere
+        patched.setattr(written_off, "failpoint", lambda now: die_at(step)(now, ""))
+        done_without(found)
+    if by == "rebuilt":
+        made_anew(found)
+    if by != "sync" or step == "recorded":  # which forgets nothing by itself
+        done_without(found)
+    synced(found)
+    for seen in (readers.ledger(), readers.glue(), readers.iceberg()):
+        assert (len(seen), max(seen.values())) == (3 * EACH, 1)
+        assert set(seen) < every
+    (row,) = ledger(found, WRITTEN_OFF)
+    assert row["reason"] == WHY
+    is_sound(found)
+
+
+@pytest.mark.slow
+@OFTEN_SQLITE
+def test_a_write_off_that_is_killed_at_a_step_is_done_once(
+    tiny: str, settings: Make, tmp_path: Path, mortals: CrashHarness
+) -> None:
+    logs = tmp_path / "logs"
+
+    def damaged(name: str) -> Settings:
+        found = settings(name)
+        for number in range(3):
+            tiny_log(tmp_path, number)
+        write(logs / "bad.json", json.dumps({"Tiny": [{"id": "bad", "account": ACCOUNT}]}))
+        ingest.ingest([str(logs)], found, tiny)
+        for path in (Path(found.lake) / largest(found), *of_quarantine(found)):
+            path.unlink()
+        shutil.rmtree(logs)
+        return found
+
+    def given(found: Settings) -> dict[str, object]:
+        return found.model_dump(mode="json", exclude_defaults=True)
+
+    first = damaged("uninterrupted")
+    steps = mortals.steps("write-off", given(first))
+    assert {"recorded", "forgotten", "committing", "half a file"} < set(steps)
+    wanted = rows(first, PLACES), [row["path"] for row in ledger(first, WRITTEN_OFF)]
+    assert (len(wanted[0]), len(wanted[1])) == (4, 2)
+    for number, (step, times) in enumerate(Counter(steps).items()):
+        for nth in {times}:
+            at = f"killed at {step!r}, the {nth}. time"
+            found = damaged(f"lake{number}-{nth}")
+            assert mortals.do("write-off", given(found), step=step, nth=nth) == "killed", at
+            done_without(found)
+            assert (rows(found, PLACES), [row["path"] for row in ledger(found, WRITTEN_OFF)]) == wanted, at
+            is_sound(found)
+            made_anew(found)
+            assert (rows(found, PLACES), [row["path"] for row in ledger(found, WRITTEN_OFF)]) == wanted, at
+            is_sound(found)
+
+
+@pytest.mark.slow
+def test_no_catalog_has_a_partition_whose_last_file_is_written_off(
+    readers: Readers, raw_gone: None  # noqa: F811
+) -> None:
+    for path in files(readers.settings):
+        path.unlink()
+    assert done_without(readers.settings).message == "24 rows of 4 lost files written off"
+    assert not readers.ledger() | readers.glue() | readers.iceberg()
+    assert not readers.client.get_partitions(DatabaseName=readers.place.database, TableName=TABLE)["Partitions"]
+    is_sound(readers.settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_batch", [True, False])
+def test_a_file_that_is_lost_behind_a_compactions_fence_stays_lost_and_no_more(
+    by_batch: bool, readers: Readers, raw_gone: None, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    """What was to come along as it is, of a compaction that died; a batch that comes then has to finish it."""
+    found = readers.settings
+    paths = files(found)
+    # What comes along is what came late.
+    by_name, sizes = {path.name: path for path in paths}, list[int]()
+
+    def late(now: str, _: str) -> None:
+        if now == "merged" and not sizes:
+            sizes.append(1)
+            take(Path(found.lake).parent / "late", found, 4)
+        if now == "fenced":
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "failpoint", late)
+        with pytest.raises(KilledError):
+            compact.compact(found)
+    (came,) = [path for path in files(found) if path.name not in by_name]
+    came.unlink()
+    if by_batch:
+        take(Path(found.lake).parent / "late", found, 5)
+    (gone,) = [part for part in done_without(found).parts if part.path.endswith(came.name)]
+    assert "g0001" in gone.path
+    readers.see(4 + by_batch)
+    is_sound(found)
+
+
+@pytest.mark.slow
+def test_a_file_that_is_lost_before_a_compaction_that_would_only_copy_it_closes_nothing(
+    compactable: Make, late_logs: Path
+) -> None:
+    found = compactable(compact_file_bytes=32_000)
+    take(late_logs, found, 4, records=140)
+    large = max(files(found), key=lambda path: path.stat().st_size)
+    large.unlink()
+    assert "is gone" in compact.compact(found).refused[TABLE]
+    take(late_logs, found, 5)
+    assert synced(found).left == []
+    assert compact.compact(found).refused == {}
+    is_sound(found)
+
+
+# -- holds, and other ledgers -----------------------------------------------------------------------------------------
+def test_a_hold_is_named_and_keeps_nothing_that_is_gone(settings: Make, tmp_path: Path, raw_gone: None) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    write(tmp_path / "logs" / "bad.json", json.dumps({"Records": MENDED[:2]}))
+    ingest.ingest([str(tmp_path / "logs")], found, source="aws_cloudtrail")
+    placed = hold.add(found, ACCOUNT, None, None, None, "case 7")
+    for path in (*files(found), *of_quarantine(found)):
+        path.unlink()
+    assert [part.holds for part in listed(found).parts] == [(placed.hold.id,)] * 2
+    assert len(done_without(found).parts) == 2
+    assert rows(found, PLACES) == []
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_gets_the_table(settings: Make, tmp_path: Path) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0)
+    with opened(found) as lake, lake.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE written_off")
+    assert query.lacking(found, f"FROM {TABLE}") == []
+    with opened(found, reading=True, catalogs=True) as lake:
+        assert check.check(lake) == []
+    assert listed(found).message == "nothing to write off"
+    assert ledger(found, WRITTEN_OFF) == []
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+def test_no_lake_is_made_by_looking_for_lost_files(settings: Make) -> None:
+    with pytest.raises(ConfigError, match="there is no lake"):
+        listed(settings())
+    assert not Path(settings().lake).exists()
+
+
+def test_the_command_lists_first_and_status_tells(settings: Make, tmp_path: Path, raw_gone: None) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0, 1)
+    files(found)[0].unlink()
+
+    def run(*command: str) -> Any:
+        return CliRunner().invoke(app, [*command, "--lake", found.lake])
+
+    asked = run("catalog", "write-off")
+    assert asked.exit_code == 1
+    assert "write off" in asked.stdout
+    assert f"{EACH} rows of 1 lost file to be written off" in asked.stderr
+    assert "nothing was written off; --yes --reason TEXT does it" in asked.stderr
+    assert "say why" in str(run("catalog", "write-off", "--yes").exception)
+    assert "no table 'vpc_flo'; did you mean 'vpc_flow'" in str(run("catalog", "write-off", "vpc_flo").exception)
+    assert run("catalog", "write-off", "vpc_flow").exit_code == 0
+    done = run("catalog", "write-off", "--yes", "--reason", WHY, "--by", "ann", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["parts"][0]["rows"] == EACH
+    assert run("catalog", "check").exit_code == 0
+    told = f"{EACH} rows of aws_cloudtrail in table {TABLE} written off as lost"
+    assert told in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["written_off"][0]["rows"] == EACH
+    answer = run("query", f"SELECT count(*) AS number FROM {TABLE}", "--format", "jsonl")
+    assert json.loads(answer.stdout) == {"number": EACH}
+    assert f"the answer may lack {EACH} rows of {TABLE}" in answer.stderr

@@ -61,14 +61,13 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
         )
     definition = _yaml(file, text)
     deployments = definition.get("deployments") or []
+    queues = sorted({_queue_of(file, item) for item in deployments})
     rename(deployments, say)
     spread(deployments, config.load().lake)
     with get_client(sync_client=True) as client:
-        for pool in sorted({item["work_pool"]["name"] for item in deployments}):
+        for pool in dict.fromkeys(pool for pool, _ in queues):
             say(_pool(client, pool, pool_type))
-        for pool, queue in sorted(
-            {(item["work_pool"]["name"], item["work_pool"]["work_queue_name"]) for item in deployments}
-        ):
+        for pool, queue in queues:
             _queue(client, pool, queue)
     with TemporaryDirectory(prefix="ocsf-lake-") as folder:
         spread_out = Path(folder) / file.name
@@ -80,6 +79,19 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     for item in deployments:
         when = [str(schedule["cron"]) for schedule in item.get("schedules") or () if "cron" in schedule]
         say(f"deployment {full_name(item)}" + "".join(f", {cron}" for cron in when))
+
+
+def _queue_of(file: Path, deployment: dict[str, Any]) -> tuple[str, str]:
+    """The work pool and queue of a deployment, which has all that is needed."""
+    pool = deployment.get("work_pool")
+    pool = pool if isinstance(pool, dict) else {}
+    needed = {
+        "name": deployment.get("name"), "entrypoint": deployment.get("entrypoint"), "work_pool.name": pool.get("name"),
+        "work_pool.work_queue_name": pool.get("work_queue_name"),
+    }  # fmt: skip
+    if missing := [name for name, value in needed.items() if not value]:
+        raise ConfigError(f"{file}: deployment {deployment.get('name')!r} has no {', '.join(missing)}")
+    return str(pool["name"]), str(pool["work_queue_name"])
 
 
 def full_name(deployment: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
         for name in repair.taken_back:
             terminal.say(f"written off before, and taken back: {name}")
         for batch_id in repair.rebuilt:
-            terminal.say(f"made again from its raw objects: batch {batch_id}")
+            terminal.say(f"mended: batch {batch_id}")
         for reason in repair.refused:
             terminal.say(f"cannot be mended: {reason}")
     if not lake_check.consistent(repair.left):
@@ -138,7 +138,7 @@ def write_off(
     for way in (*summary.ways, *summary.busy):
         terminal.say(f"left: {way}")
     for uri in summary.sent:
-        terminal.say(f"an export had put {uri}, with rows of lost files, and begins anew: remove it there first")
+        terminal.say(f"an export may have put {uri}, with rows of lost files, and begins anew: remove it there first")
     if summary.copied and not yes:
         terminal.say("tables in S3 Tables have copies of these rows, and lose them with it: save them there first")
     if summary.parts and not yes:

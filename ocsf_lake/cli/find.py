@@ -57,6 +57,7 @@ def find(
             waiting.clear()
             answer = answers.Answer(connection, finding.FOUND)
             answer.show(answers.Form.JSON if as_json else answers.Form.TABLE)
+        terminal.say(*query.lacking(config, *finding.reads(tables, first, last)))
         if not answer.rows:
             terminal.say(_not_found(value, tables, bool(first or last)))
 

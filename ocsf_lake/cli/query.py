@@ -148,7 +148,7 @@ def _run(sql: str, config: Settings, form: Form | None, to: Path | None, own: di
         _explain_emptiness(config, sql, own)
     elif lake_lint.concerns(sql):  # there are rows, maybe others than were meant
         _say_why_empty(sql, "duckdb", is_empty=False)
-    terminal.say(*lake_query.lacking(config, sql, own))
+    terminal.say(*lake_query.lacking(config, sql, other_tables=own))
 
 
 def _explain(sql: str, config: Settings, form: Form | None, to: Path | None, own: dict[str, pa.Table]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
@@ -14,7 +15,7 @@ import pyarrow as pa
 from ocsf_lake import config, text
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.config import Settings
-from ocsf_lake.face.rows import Rows, html_table
+from ocsf_lake.face.rows import QueryWarning, Rows, html_table
 from ocsf_lake.ingest import backfill as backfills
 from ocsf_lake.ingest import run as ingests
 from ocsf_lake.ingest import summary as summaries
@@ -183,9 +184,12 @@ class Lake:
         first, last = (day if day is None else _day(name, day) for name, day in (("since", since), ("until", until)))
         tables = lake_query.searched(self._settings)
         statements = finding.queries(value, tables, first, last)
-        with lake_query.connected(self._settings, *finding.reads(tables, first, last)) as connection:
+        reads = finding.reads(tables, first, last)
+        with lake_query.connected(self._settings, *reads) as connection:
             lake_query.collect(connection, statements)
             found = connection.sql(finding.FOUND).to_arrow_table()
+        for one in lake_query.lacking(self._settings, *reads):
+            warnings.warn(text.escaped(one), QueryWarning, stacklevel=2)
         return Rows(self._settings, "FROM found", {}, {"found": found})
 
     def trace(self, event: str, *, table: str | None = None) -> dict[str, Any]:

@@ -215,7 +215,9 @@ class Rows:
         for batch in batches:
             number += len(batch)
             yield batch
-        said = lake_query.lacking(self._settings, self._sql, self._tables, self._parameters)
+        said = lake_query.lacking(
+            self._settings, self._sql, other_tables=self._tables, parameters=self._parameters
+        )
         for finding in self._findings() if not number or lint.concerns(self._sql) else ():
             if finding.explains(is_empty=not number):
                 instead = f"; what is meant may be: {finding.instead}" if finding.instead else ""

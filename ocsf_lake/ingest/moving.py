@@ -82,13 +82,13 @@ def forward(lake: Lake, plan: Plan, lock: Lease) -> None:
 
 
 def _copied(lake: Lake, old: str, new: str) -> bool:
-    """Copies a file; one that was lost since the fence stays lost, under its new name."""
+    """Copies a file; one that was lost since the fence stays lost, under its new name, if it was not copied before."""
     try:
         lake.store.copy(old, new)
     except WriteError:
-        if lake.store.size(old) is not None or lake.store.size(new) is not None:
+        if lake.store.size(old) is not None:
             raise
-        return False
+        return lake.store.size(new) is not None
     return True
 
 

@@ -366,6 +366,10 @@ def apply(connection: sa.Connection, rows: Mapping[str, list[dict[str, Any]]], c
     for row in [*rows.get(RETIRED.name, ()), *lost]:
         # Files of a table have one name each: who merges them takes them out.
         connection.execute(sa.delete(FILES).where(FILES.c.path == row["path"]))
+    for row in rows.get(RETIRED.name, ()):
+        # What was retired was the lake's: a write-off that died after its record came to nothing.
+        stands = WRITTEN_OFF.c.path == row["path"], WRITTEN_OFF.c.taken_back_at.is_(None)
+        connection.execute(sa.delete(WRITTEN_OFF).where(*stands))
     for old, new in copied.items():
         connection.execute(sa.update(SHIPPED_FILES).where(SHIPPED_FILES.c.path == old).values(path=new))
 

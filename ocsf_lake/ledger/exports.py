@@ -206,11 +206,12 @@ class Exports:
         """Notes an object before it is put; one that was noted before stays as it was.
 
         Raises:
-            LostError: Another export has begun the same rows with an object of other rows.
+            LostError: Another export has begun the same rows with an object of other rows, or the shipment is no more.
         """
         columns = SHIPPED_OBJECTS.c
         row = {**vars(shipped), "shipment_id": shipment.id}
         with self._engine.begin() as connection:
+            _check_stands(connection, shipment)
             insert_new(connection, SHIPPED_OBJECTS, [row])
             query = sa.select(columns.rows).where(
                 columns.shipment_id == shipment.id, columns.first_row == shipped.first_row
@@ -285,14 +286,27 @@ class Exports:
             store: The lake's files.
             shipment: The shipment, of which all objects are there.
             now: The time.
+
+        Raises:
+            LostError: The shipment is no more.
         """
+        with self._engine.begin() as connection:
+            _check_stands(connection, shipment)
         self.record(store, shipment, now)
         with self._engine.begin() as connection:
+            _check_stands(connection, shipment)
             connection.execute(
                 sa.update(SHIPMENTS)
                 .where(SHIPMENTS.c.id == shipment.id, SHIPMENTS.c.state != State.DONE)
                 .values(**_done(now))
             )
+
+
+def _check_stands(connection: sa.Connection, shipment: Shipment) -> None:
+    """Raises `LostError` for a shipment that a write-off has withdrawn; none can until the transaction ends."""
+    lock(connection, "shipments")
+    if connection.scalar(sa.select(SHIPMENTS.c.id).where(SHIPMENTS.c.id == shipment.id)) is None:
+        raise LostError("files of it were lost and written off meanwhile; run it again", shipment=shipment.id)
 
 
 def _done(moment: datetime) -> dict[str, str]:

@@ -53,7 +53,8 @@ def write_off(
         decision: Why and by whom.
 
     Returns:
-        URIs of objects that an export which was not done has put, with rows of these files: it begins anew.
+        URIs of objects that an export which was not done has put, or may have, with rows of these files; it begins
+        anew.
 
     Raises:
         WriteError: The lake or the ledger refused.
@@ -84,12 +85,12 @@ def write_off(
 
 
 def _withdraw(connection: sa.Connection, paths: Sequence[str]) -> list[str]:
-    """Forgets exports that were planned with these files and not done; gives the objects that they have put."""
+    """Forgets exports that were planned with these files and not done; gives the objects that they may have put."""
     planned = sa.select(SHIPPED_FILES.c.shipment_id).join(SHIPMENTS, SHIPMENTS.c.id == SHIPPED_FILES.c.shipment_id)
     query = planned.where(SHIPMENTS.c.state != "done")
     ids = sorted({name for (name,) in select_in(connection, query, SHIPPED_FILES.c.path, paths)})
     row = SHIPPED_OBJECTS.c
-    put = sa.select(row.uri).where(row.written_at.is_not(None)).order_by(row.uri)
+    put = sa.select(row.uri).order_by(row.uri)
     sent = [uri for (uri,) in select_in(connection, put, row.shipment_id, ids)]
     for table, column in (
         (SHIPPED_OBJECTS, row.shipment_id), (SHIPPED_FILES, SHIPPED_FILES.c.shipment_id), (SHIPMENTS, SHIPMENTS.c.id)

@@ -102,6 +102,7 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     if kept:
         rows += f" WHERE {exp.and_(*(condition.copy() for condition in kept)).sql('duckdb')}"
     found: list[str] = []
+    is_over = False
     try:
         with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, sql) as connection:
             asked = _Asked(connection, rows, time.monotonic() + SECONDS)
@@ -111,8 +112,11 @@ def reasons(settings: Settings, sql: str) -> list[str]:
                     return list(pruning.nothing_left({part: lambda _: False}, lake.files.partitions))
             found += _reasons(asked, [condition for condition in conditions if condition not in kept])
     except _TooLongError:
-        found.append(TOO_LONG.format(SECONDS))
-    return found
+        is_over = True
+    parts = pruning.parts([sql], shown.part_of)
+    if found and parts and parts.get(part) is not None:
+        found.insert(0, "of the partitions that the query reads:")
+    return [*found, *([TOO_LONG.format(SECONDS)] if is_over else [])]
 
 
 def _never(condition: exp.Expr) -> Iterator[str]:

@@ -30,7 +30,7 @@ from ocsf_lake.ledger.files import Chosen, LakeFile
 from ocsf_lake.query import failures, find, lines, lint, pruning, shown, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_mappers import duck, sqltext
-from ocsf_mappers.errors import ConfigError, ReadError
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, ReadError
 
 T = TypeVar("T")
 ONE_STATEMENT = "a query is one statement that reads: SELECT, DESCRIBE, SHOW, EXPLAIN"
@@ -250,16 +250,18 @@ def why_empty(settings: Settings, sql: str, other_tables: Collection[str] = ()) 
 
 
 def lacking(
-    settings: Settings, sql: str, other_tables: Collection[str] = (), parameters: Mapping[str, Any] | None = None
-) -> list[str]:
-    """What an answer does not say: that events which the query asks for were lost, and the lake does without them."""
-    parts = pruning.parts([sql], shown.part_of, parameters, other_tables)
+    settings: Settings, *statements: str, other_tables: Collection[str] = (),
+    parameters: Mapping[str, Any] | None = None,
+) -> list[str]:  # fmt: skip
+    """What an answer does not say: that events which a query asks for were lost, and the lake does without them."""
+    parts = pruning.parts(statements, shown.part_of, parameters, other_tables)
     if not parts:
         return []
     try:
         with opened(settings, reading=True) as lake:
-            return list(pruning.lost(parts, lake.files.lost))
-    except ConfigError as error:  # who may read the tables of earlier versions alone; the answer is there by now
+            every = dict.fromkeys(shown.filled_tables(lake)) if find.VIEW in parts else {}
+            return list(pruning.lost(parts | every, lake.files.lost))
+    except OcsfMappersError as error:  # the answer is there by now
         return [f"whether the answer lacks rows that were written off is not known: {error}"]
 
 

@@ -119,14 +119,16 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         repair.left = repair.found
         return repair
     for finding in repair.found:
+        # First of all: a file that is taken back may have a new name, under which a run that died has put it.
+        if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
+            lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
+            repair.moved.append(finding.item)
+    for finding in repair.found:
         if finding.kind is Kind.FILE_RETURNED:
             if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
                 repair.taken_back.append(finding.item)
             else:
                 repair.refused.append(f"{finding.item}: {reason}")
-        elif finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
-            lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
-            repair.moved.append(finding.item)
     lost = lost_files.by_batch(repair.found)
     waiting = rebuild.in_order(lake, lost.keys())
     while waiting:

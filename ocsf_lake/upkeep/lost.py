@@ -90,7 +90,7 @@ def _judged(
     anew: _Anew, file: FileInfo, why: str | None, raw_error: OcsfMappersError | None
 ) -> tuple[str, Way, str]:
     is_gone = anew.lake.store.size(file.path) is None
-    if why is None or (is_gone and _has_version(anew.lake, file)):
+    if why is None or (is_gone and rebuild.version_of(anew.lake, file) is not None):
         return "", Way.SYNC, ""
     reason, below = str(why), ""
     if isinstance(why, AT_ONCE):
@@ -106,13 +106,6 @@ def _judged(
     if way in (Way.WRITE_OFF, Way.OTHERS_FIRST) and not is_gone:
         way = Way.DAMAGED
     return reason, way, below
-
-
-def _has_version(lake: Lake, file: FileInfo) -> bool:
-    try:
-        return rebuild.version_of(lake, file) is not None
-    except ConfigError:  # we may not read it, which is the reason why the file was not made
-        return False
 
 
 def _is_there(lake: Lake, file: FileInfo) -> bool:

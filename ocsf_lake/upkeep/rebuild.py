@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
-from ocsf_mappers.errors import OcsfMappersError, RetriableError
+from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
 UNKNOWN = "the ledger does not know it"
 BUSY = "another run works on it"
@@ -100,12 +100,13 @@ def _from_version(lake: Lake, file: FileInfo, aside: Store) -> bool:
 
 
 def version_of(lake: Lake, file: FileInfo) -> bytes | None:
-    """The bytes of a lost file, where S3 keeps them as a version."""
-    for version in lake.store.versions(file.path):
-        if not version.is_marker and version.size == file.bytes:
-            data = lake.store.read_version(file.path, version.id)
-            if hashlib.sha256(data).hexdigest() == file.sha256:
-                return data
+    """The bytes of a lost file, where S3 keeps them as a version that we may read."""
+    with suppress(ConfigError):
+        for version in lake.store.versions(file.path):
+            if not version.is_marker and version.size == file.bytes:
+                data = lake.store.read_version(file.path, version.id)
+                if hashlib.sha256(data).hexdigest() == file.sha256:
+                    return data
     return None
 
 

@@ -26,7 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
+from ocsf_lake.catalogs.definitions import BESIDE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import engines, moving, routed
 from ocsf_lake.ingest.parts import SetAsideError, Source
@@ -35,9 +37,11 @@ from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations, redactions
 from ocsf_lake.ledger.compactions import Compactions, StaleError
+from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
 from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
+from ocsf_lake.ledger.tables import BATCHES, FILES, RETIRED
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
@@ -318,10 +322,13 @@ class _Work:
         if is_current and not lost and redactions.policies_of_files(self.lake.ledger, list(inputs)) <= {policy}:
             return
         but: Records = {}
+        known: NumbersByObject = {}
         gone: list[str] = []
         if lost:
-            numbers_by_object, but, gone = self._with_lost(numbers_by_object, lost)
-        mapped = self.mapped(partition, numbers_by_object, folder / "new", but)
+            known = numbers_by_object
+            (folder / "others").mkdir()
+            numbers_by_object, but, gone = self._with_lost(known, lost, inputs.keys(), folder / "others")
+        mapped = self.mapped(partition, numbers_by_object, folder / "new", but, known)
         if lost:
             _check_rows(sum(item.file.rows for item in files), sum(rows for rows, _ in mapped.values()), gone)
         to = generations.folder(partition, generation)
@@ -348,25 +355,34 @@ class _Work:
             yield one, renamed
 
     def _with_lost(
-        self, numbers_by_object: NumbersByObject, lost: Sequence[PartitionFile]
+        self, known: NumbersByObject, lost: Sequence[PartitionFile], own: Set[str], folder: Path
     ) -> tuple[NumbersByObject, Records, list[str]]:
         """The objects of lost files too, all of whose records may have been in them.
 
         Those that are gone may have had none there: whether they had is seen by the number of events that come out.
 
         Returns:
-            The records of all objects, those of them that were no events, and URIs of objects that are gone.
+            The records of all objects, those of them that were no events or are events in other files of the lake, and
+            URIs of objects that are gone.
 
         Raises:
             RefusedError: Of some of them it is not known which records they had, or whether they are there.
         """
         keys = {ref.key for ref in objects_of(self.lake, [item.batch_id for item in lost])}
-        gone = sorted(key for key in keys if key not in numbers_by_object and not self._is_there(*key))
+        gone = sorted(key for key in keys if key not in known and not self._is_there(*key))
         keys -= set(gone)
         if not keys:
             raise RefusedError(f"all of its raw objects are gone{f', as {gone[0][0]}' if gone else ''}")
-        but = {key: records - _known(numbers_by_object.get(key)) for key, records in self._no_events(keys).items()}
-        return {**numbers_by_object, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
+        but = {key: records - _known(known.get(key)) for key, records in self._no_events(keys).items()}
+        for key, numbers in self._elsewhere(lost, own, folder).items():
+            but.setdefault(key, set()).update(_known(numbers))
+        return {**known, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
+
+    def _elsewhere(self, lost: Sequence[PartitionFile], own: Set[str], folder: Path) -> NumbersByObject:
+        """The records of which other files have events: by today's mapper some may come out in this partition."""
+        others = _other_files(self.lake, [item.batch_id for item in lost], self.chosen.source, own)
+        there = [(path, digest) for path, size, digest in others if self.lake.store.size(path) == size]
+        return _rows_of(fetched.fetch(self.lake.store, there, folder), self.engine.fingerprint)[0]
 
     def _is_there(self, uri: str, etag: str) -> bool:
         try:
@@ -383,8 +399,9 @@ class _Work:
         return records
 
     def mapped(
-        self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path, but: Records | None = None
-    ) -> dict[int, tuple[int, list[Path]]]:
+        self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path, but: Records | None = None,
+        known: NumbersByObject | None = None,
+    ) -> dict[int, tuple[int, list[Path]]]:  # fmt: skip
         """Maps records once more into files, by class: their rows and paths.
 
         Args:
@@ -392,6 +409,7 @@ class _Work:
             numbers_by_object: The records.
             folder: Where the files are put.
             but: Of objects whose records are taken all, those that are not.
+            known: Of these, those that have to be among them.
 
         Raises:
             RefusedError: An object is not to be had as it was, or a record does not come out where it was.
@@ -423,8 +441,7 @@ class _Work:
                         if routed.engine.mapper.name == self.chosen.source:
                             mapped = self._redacted(routed.mapped)
                             events = _only(mapped.events, numbers, left_out)
-                            seen.append(events["source_record"].to_numpy())
-                            self._add(writer, events, partition, strict=numbers is not None)
+                            seen += self._added(writer, events, partition, strict=numbers is not None)
                             if writer.bytes > MOST_BYTES:
                                 end_files()
                             reasons |= _reasons(mapped.rejects, numbers)
@@ -434,9 +451,11 @@ class _Work:
                 if isinstance(error, objects.ObjectError | OSError):
                     raise PassingError(f"{ref.uri}: {error}") from error
                 raise
-            lost = np.setdiff1d(numbers, np.concatenate(seen)) if numbers is not None and seen else numbers
+            needed = numbers if numbers is not None else (known or {}).get(ref.key)
+            lost = np.setdiff1d(needed, np.concatenate(seen)) if needed is not None and seen else needed
             if lost is not None and len(lost):
                 why = reasons.get(int(lost[0]), "the mapper makes no event of it")
+                why = why if numbers is not None else "none that is where it was"
                 raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
         end_files()
         exact = [numbers for numbers in numbers_by_object.values() if numbers is not None]
@@ -450,7 +469,9 @@ class _Work:
             return mapped
         return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
-    def _add(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> None:
+    def _added(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> list[Numbers]:
+        """Adds the events that are of a partition, as all have to be where it is strict; gives their records."""
+        numbers = []
         for place, class_uid, rows in parquet.split(events):
             if place != partition and not strict:
                 continue
@@ -459,7 +480,9 @@ class _Work:
                 record, uri = rows["source_record"][0].as_py(), rows["source_object"][0].as_py()
                 raise RefusedError(f"record {record} of {uri} would be in {where} instead")
             writer.add([(place, class_uid, rows)])
+            numbers.append(rows["source_record"].to_numpy())
         writer.settle()
+        return numbers
 
     def _ref(self, uri: str, etag: str) -> ObjectRef:
         """An object as it is now, which has to be as it was."""
@@ -511,17 +534,8 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
     Raises:
         RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
     """
-    compactions = Compactions(lake.ledger.engine)
     refs: dict[tuple[str, str], ObjectRef] = {}
-    waiting = list(batch_ids)
-    seen: set[str] = set()
-    while waiting:
-        if (current := waiting.pop()) in seen:
-            continue
-        seen.add(current)
-        if (inner := compactions.merge(current)) is not None:
-            waiting += [batch for batch, _ in inner.inputs.values()]
-            continue
+    for current in _before_merges(lake, batch_ids):
         container = routed.containing_batch(lake.ledger, current) or current
         if (batch := lake.ledger.batch(container, done=True)) is None:
             continue
@@ -530,6 +544,43 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
         states = lake.ledger.states(batch.members)
         refs |= {ref.key: ref for ref in batch.members if states[ref.key][0] is State.DONE}
     return [refs[key] for key in sorted(refs)]
+
+
+def _before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
+    """The batches, but no merges: the batches whose files these were made of."""
+    compactions = Compactions(lake.ledger.engine)
+    waiting = list(batch_ids)
+    seen: set[str] = set()
+    found = []
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        if (inner := compactions.merge(current)) is not None:
+            waiting += [batch for batch, _ in inner.inputs.values()]
+        else:
+            found.append(current)
+    return found
+
+
+def _other_files(
+    lake: Lake, batch_ids: Iterable[str], source: str, own: Set[str]
+) -> list[tuple[str, int, str]]:  # fmt: skip
+    """Path, size and checksum of a source's other files that may have events of the same objects."""
+    row = FILES.c
+    query = (
+        sa.select(row.path, row.bytes, row.sha256)
+        .join(BATCHES, BATCHES.c.id == row.batch_id)
+        .where(BATCHES.c.source == source, row.table_name.not_in(BESIDE))
+    )
+    with lake.ledger.engine.connect() as connection:
+        new = ids = set(_before_merges(lake, batch_ids))
+        while new:  # their files may have been merged, and those again
+            merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
+            new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids
+            ids = ids | new
+        found = [tuple(file) for file in select_in(connection, query, row.batch_id, sorted(ids))]
+    return [file for file in found if file[0] not in own]
 
 
 def rebuild_files(

@@ -28,7 +28,8 @@ def take_back(lake: Lake, table: str, path: str) -> str | None:
     with ExitStack() as stack:
         if (lease := stack.enter_context(lake.leases.held(moving.lease(table)))) is None:
             return moving.BUSY
-        file = written_off.standing(lake.ledger.engine, table)[path]
+        if (file := written_off.standing(lake.ledger.engine, table).get(path)) is None:
+            return "another run has taken it back meanwhile"
         new_path = path
         if table not in BESIDE:
             compact.settle_open(lake, table, lease)

@@ -67,7 +67,7 @@ class Summary:
         parts: The files.
         left: Lost files that can be mended, or may be.
         ways: What can be done about those, in words.
-        sent: Objects that an export which was not done has put, with rows of these files.
+        sent: Objects that an export which was not done has put, or may have, with rows of these files.
         copied: Whether a table in S3 Tables may have copies of the rows, which go with it.
         busy: What another run works on.
         is_dry: Whether nothing was done, only reported what would be.

@@ -62,7 +62,7 @@ def test_sync_says_what_it_did(ocsf_lake: RunCommand, own_lake: Path) -> None:
     assert (run.code, run.out) == (0, "")
     name, batch_id = stranger.relative_to(own_lake).as_posix(), path.name.partition("-")[0]
     assert run.err.splitlines() == [
-        "2 findings before, 0 left", f"moved aside: {name}", f"made again from its raw objects: batch {batch_id}",
+        "2 findings before, 0 left", f"moved aside: {name}", f"mended: batch {batch_id}",
     ]  # fmt: skip
     assert path.read_bytes() == data
     assert (own_lake / "_foreign" / name).read_bytes() == data

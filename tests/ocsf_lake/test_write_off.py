@@ -23,6 +23,7 @@ from ocsf_lake.ingest import moving
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import written_off
+from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.tables import BATCHES, FILES, SHIPMENTS, WRITTEN_OFF
 from ocsf_lake.query import query
 from ocsf_lake.storage import objects
@@ -35,6 +36,7 @@ from ocsf_lake.upkeep import (
     rebuild_ledger,
     remap,
     replay,
+    returned,
     trace_hints,
     write_off,
 )
@@ -137,6 +139,7 @@ def test_a_lake_goes_on_without_lost_files_and_nothing_of_them_comes_back(settin
     kept = rows(found, PLACES)
     assert len(kept) == 3 * EACH + 1 - lost_rows[str(first.relative_to(found.lake))]
     (said,) = query.lacking(found, f"SELECT * FROM {TABLE}")
+    assert query.lacking(found, "FROM observables") == [said]
     assert said.startswith(f"the answer may lack {lost_rows[str(first.relative_to(found.lake))]} rows of {TABLE}, lost")
     assert query.lacking(found, f"SELECT * FROM {TABLE} WHERE accountid = '444455556666'") == []
     with pytest.warns(QueryWarning, match="the answer may lack"):
@@ -246,21 +249,45 @@ def test_lost_duplicates_are_written_off(settings: Make, tmp_path: Path, raw_gon
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", ["put", "object"])
 def test_an_export_that_was_under_way_begins_anew(
-    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+    step: str, settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = settings(export_region="eu-central-1")
     take(tmp_path / "logs", found, 0, 1)
     given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
     later = {"clock": lambda: datetime.now(UTC) + timedelta(days=1)}
     with monkeypatch.context() as patched:
-        patched.setattr(shipment, "failpoint", die_at("object"))
+        patched.setattr(shipment, "failpoint", die_at(step))
         with pytest.raises(KilledError):
             export.export(*given, **later)
     files(found)[0].unlink()
     (sent,) = done_without(found).sent
     assert sent.startswith("file://")
     assert ledger(found, SHIPMENTS) == []
+    assert export.export(*given, **later).events == EACH
+
+
+@pytest.mark.slow
+def test_an_export_whose_files_are_written_off_meanwhile_says_so(
+    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(export_region="eu-central-1")
+    take(tmp_path / "logs", found, 0, 1)
+    given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+    later = {"clock": lambda: datetime.now(UTC) + timedelta(days=1)}
+    sent: list[str] = []
+
+    def meanwhile(step: str, _: str) -> None:
+        if step == "object" and not sent:
+            files(found)[0].unlink()
+            sent.extend(done_without(found).sent)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shipment, "failpoint", meanwhile)
+        with pytest.raises(LostError, match="files of it were lost and written off meanwhile"):
+            export.export(*given, **later)
+    Path(sent[0].removeprefix("file://")).unlink()
     assert export.export(*given, **later).events == EACH
 
 
@@ -445,6 +472,26 @@ def test_a_lost_file_whose_own_objects_are_there_is_made_anew_though_others_of_i
 
 
 @pytest.mark.slow
+def test_a_remap_takes_no_record_that_another_day_has(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Callable[..., None]  # noqa: F811
+) -> None:
+    """By today's mapper as many records come into the day as leave it, so that their number says nothing."""
+    found = settings()
+    days = [("2025-03-11T23:30:00Z", "2025-03-12T00:30:00Z"), ("2025-03-10T23:30:00Z", "2025-03-11T00:30:00Z")]
+    records = [{"id": at, "at": at, "late": late, "account": ACCOUNT} for at, late in days]
+    records.append({"id": "last", "at": "2025-03-11T09:00:00Z", "account": ACCOUNT})
+    write(tmp_path / "logs" / "1.json", json.dumps({"Tiny": records}))
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    other = rows(found, f"{PLACES.partition(' ORDER')[0]} WHERE eventday = '20250310'")
+    (path,) = [path for path in files(found) if "20250311" in path.parent.name]
+    path.unlink()
+    mapper(time=coalesce(col.late.iso8601(), col.at.iso8601()))
+    (why,) = remap.remap(found, remap.Chosen("tiny", DAY, DAY)).refused.values()
+    assert why == "1 events come out, and there were 2"
+    assert rows(found, f"{PLACES.partition(' ORDER')[0]} WHERE eventday = '20250310'") == other
+
+
+@pytest.mark.slow
 def test_a_remap_that_cannot_know_what_was_lost_changes_nothing(
     tiny_lake: Settings, tmp_path: Path, mapper: Any  # noqa: F811
 ) -> None:
@@ -499,6 +546,45 @@ def test_a_file_that_is_there_again_is_taken_back(is_moved: bool, settings: Make
     made_anew(found)
     assert len(rows(found, PLACES)) == 2 * EACH
     is_sound(found)
+
+
+def test_a_file_is_taken_back_once(settings: Make, tmp_path: Path, raw_gone: None) -> None:
+    found = settings()
+    take(tmp_path / "logs", found, 0, 1)
+    path = files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    done_without(found)
+    path.write_bytes(data)
+    with opened(found) as lake:
+        (finding,) = check.check(lake)
+        given = (lake, finding.table, finding.item)
+        assert returned.take_back(*given) is None
+        assert returned.take_back(*given) == "another run has taken it back meanwhile"
+
+
+@pytest.mark.slow
+def test_a_write_off_that_came_to_nothing_leaves_nothing_to_take_back(
+    settings: Make, tmp_path: Path, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died after its record, the file was put back, and its rows went into a merged file."""
+    found = settings()
+    take(tmp_path / "logs", found, 0, 1, 2)
+    before, path = rows(found, PLACES), files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(written_off, "failpoint", lambda step: die_at("recorded")(step, ""))
+        with pytest.raises(KilledError):
+            done_without(found)
+    path.write_bytes(data)
+    compact.compact(found)
+    made_anew(found)
+    assert query.lacking(found, f"FROM {TABLE}") == query.lacking(found, "FROM observables") == []
+    compact.compact(found, clock=lambda: datetime.now(UTC) + timedelta(days=30))
+    path.write_bytes(data)
+    assert synced(found).taken_back == []
+    assert rows(found, PLACES) == before
 
 
 def test_another_file_in_its_place_is_moved_aside(settings: Make, tmp_path: Path, raw_gone: None) -> None:
@@ -616,6 +702,34 @@ def test_no_catalog_has_a_partition_whose_last_file_is_written_off(
     assert not readers.ledger() | readers.glue() | readers.iceberg()
     assert not readers.client.get_partitions(DatabaseName=readers.place.database, TableName=TABLE)["Partitions"]
     is_sound(readers.settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_batch", [True, False])
+def test_a_file_that_is_lost_after_a_compaction_has_copied_it_is_not_lost(
+    by_batch: bool, compactable: Make, raw_gone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compactable()
+    names = {path.name for path in files(found)}
+    late = Path(found.lake).parent / "late"
+
+    def meanwhile(now: str, _: str) -> None:
+        if now == "merged" and not late.exists():
+            take(late, found, 4)
+        if now == "copied":
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "failpoint", meanwhile)
+        with pytest.raises(KilledError):
+            compact.compact(found)
+    (came,) = [path for path in files(found) if path.name not in names]
+    came.unlink()
+    if by_batch:
+        take(late, found, 5)
+    assert done_without(found).parts == []
+    assert len(rows(found, PLACES)) == EACH * (5 + by_batch)
+    is_sound(found)
 
 
 @pytest.mark.slow

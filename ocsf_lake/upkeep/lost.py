@@ -17,7 +17,7 @@ from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.text import plural
-from ocsf_lake.upkeep import rebuild, remap
+from ocsf_lake.upkeep import origins, rebuild, remap
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 
@@ -123,8 +123,8 @@ def _is_there(lake: Lake, file: FileInfo) -> bool:
 def _raw_error(lake: Lake, batch_id: str) -> OcsfMappersError | None:
     """Why a raw object of a batch is not to be had though it may be there; None where none is."""
     try:
-        refs = remap.objects_of(lake, [batch_id])
-    except remap.RefusedError:
+        refs = origins.objects_of(lake, [batch_id])
+    except origins.RefusedError:
         return None
     for ref in refs:
         try:
@@ -165,7 +165,7 @@ class _Anew:
             return str(error), Way.OTHERS_FIRST, ""
         except (remap.PassingError, ConfigError) as error:
             return str(error), Way.MEND_FIRST, ""
-        except remap.RefusedError as error:
+        except origins.RefusedError as error:
             return str(error), Way.WRITE_OFF, ""
 
 

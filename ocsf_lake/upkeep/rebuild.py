@@ -34,7 +34,7 @@ from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.store import Store
-from ocsf_lake.upkeep import merge, remap, replay
+from ocsf_lake.upkeep import merge, origins, remap, replay
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
@@ -230,10 +230,10 @@ def _remapped(lake: Lake, done: Batch, merged: Merged, aside: Store) -> list[Fil
         if lease is None:
             return Passing(BUSY)
         try:
-            refs = remap.objects_of(lake, [batch for batch, _ in merged.inputs.values()])
+            refs = origins.objects_of(lake, [batch for batch, _ in merged.inputs.values()])
             hides = _hiding(lake, done.id)
             return remap.rebuild_files(lake, engine, merged.outputs, refs, aside, hides)
-        except remap.RefusedError as error:
+        except origins.RefusedError as error:
             return str(error)
 
 

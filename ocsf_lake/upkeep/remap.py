@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -26,22 +26,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import sqlalchemy as sa
 
-from ocsf_lake.catalogs.definitions import BESIDE
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import engines, moving, routed
+from ocsf_lake.ingest import engines, moving
 from ocsf_lake.ingest.parts import SetAsideError, Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import generations, redactions
 from ocsf_lake.ledger.compactions import Compactions, StaleError
-from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.moves import Merge, Move, Output, PartitionFile, Plan
-from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, RETIRED
+from ocsf_lake.ledger.results import ID_DIGITS
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, layout, objects, parquet, retry
@@ -51,7 +47,8 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import MOST_BYTES, Writer
 from ocsf_lake.text import plural
-from ocsf_lake.upkeep import compact, merge, quarantine
+from ocsf_lake.upkeep import compact, merge, origins, quarantine
+from ocsf_lake.upkeep.origins import RefusedError
 from ocsf_mappers import Engine, Mapped
 from ocsf_mappers.errors import OcsfMappersError, ReadError
 
@@ -96,10 +93,6 @@ class Summary:
         if self.refused:
             parts.append(f"{plural(len(self.refused), 'partition')} left as they were")
         return "; ".join(parts)
-
-
-class RefusedError(Exception):
-    """A partition cannot be rewritten; the message says why."""
 
 
 class NotThereError(RefusedError):
@@ -368,7 +361,7 @@ class _Work:
         Raises:
             RefusedError: Of some of them it is not known which records they had, or whether they are there.
         """
-        keys = {ref.key for ref in objects_of(self.lake, [item.batch_id for item in lost])}
+        keys = {ref.key for ref in origins.objects_of(self.lake, [item.batch_id for item in lost])}
         gone = sorted(key for key in keys if key not in known and not self._is_there(*key))
         keys -= set(gone)
         if not keys:
@@ -380,7 +373,7 @@ class _Work:
 
     def _elsewhere(self, lost: Sequence[PartitionFile], own: Set[str], folder: Path) -> NumbersByObject:
         """The records of which other files have events: by today's mapper some may come out in this partition."""
-        others = _other_files(self.lake, [item.batch_id for item in lost], self.chosen.source, own)
+        others = origins.other_files(self.lake, [item.batch_id for item in lost], self.chosen.source, own)
         there = [(path, digest) for path, size, digest in others if self.lake.store.size(path) == size]
         return _rows_of(fetched.fetch(self.lake.store, there, folder), self.engine.fingerprint)[0]
 
@@ -526,61 +519,6 @@ def _check_rows(before: int, after: int, gone: Sequence[str] = ()) -> None:
     if before != after:
         why = f"; {plural(len(gone), 'raw object')} gone, as {gone[0]}" if gone else ""
         raise RefusedError(f"{after:,} events come out, and there were {before:,}{why}")
-
-
-def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
-    """All objects whose records may be in files of batches, also where those were merged from files of others.
-
-    Raises:
-        RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
-    """
-    refs: dict[tuple[str, str], ObjectRef] = {}
-    for current in _before_merges(lake, batch_ids):
-        container = routed.containing_batch(lake.ledger, current) or current
-        if (batch := lake.ledger.batch(container, done=True)) is None:
-            continue
-        if batch.kind is Kind.REPLAY:
-            raise RefusedError("it has events of a replay of quarantine, and nothing else says of which records")
-        states = lake.ledger.states(batch.members)
-        refs |= {ref.key: ref for ref in batch.members if states[ref.key][0] is State.DONE}
-    return [refs[key] for key in sorted(refs)]
-
-
-def _before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
-    """The batches, but no merges: the batches whose files these were made of."""
-    compactions = Compactions(lake.ledger.engine)
-    waiting = list(batch_ids)
-    seen: set[str] = set()
-    found = []
-    while waiting:
-        if (current := waiting.pop()) in seen:
-            continue
-        seen.add(current)
-        if (inner := compactions.merge(current)) is not None:
-            waiting += [batch for batch, _ in inner.inputs.values()]
-        else:
-            found.append(current)
-    return found
-
-
-def _other_files(
-    lake: Lake, batch_ids: Iterable[str], source: str, own: Set[str]
-) -> list[tuple[str, int, str]]:  # fmt: skip
-    """Path, size and checksum of a source's other files that may have events of the same objects."""
-    row = FILES.c
-    query = (
-        sa.select(row.path, row.bytes, row.sha256)
-        .join(BATCHES, BATCHES.c.id == row.batch_id)
-        .where(BATCHES.c.source == source, row.table_name.not_in(BESIDE))
-    )
-    with lake.ledger.engine.connect() as connection:
-        new = ids = set(_before_merges(lake, batch_ids))
-        while new:  # their files may have been merged, and those again
-            merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
-            new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids
-            ids = ids | new
-        found = [tuple(file) for file in select_in(connection, query, row.batch_id, sorted(ids))]
-    return [file for file in found if file[0] not in own]
 
 
 def rebuild_files(

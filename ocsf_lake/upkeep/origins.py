@@ -1,0 +1,75 @@
+"""What the events of files were made from: batches before all merges, their objects, and files that share these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+import sqlalchemy as sa
+
+from ocsf_lake.catalogs.definitions import BESIDE
+from ocsf_lake.ingest import routed
+from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.compactions import Compactions
+from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger.results import Kind, State
+from ocsf_lake.ledger.tables import BATCHES, FILES, RETIRED
+from ocsf_lake.storage.objects import ObjectRef
+
+
+class RefusedError(Exception):
+    """A partition cannot be rewritten; the message says why."""
+
+
+def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
+    """All objects whose records may be in files of batches, also where those were merged from files of others.
+
+    Raises:
+        RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
+    """
+    refs: dict[tuple[str, str], ObjectRef] = {}
+    for current in _before_merges(lake, batch_ids):
+        container = routed.containing_batch(lake.ledger, current) or current
+        if (batch := lake.ledger.batch(container, done=True)) is None:
+            continue
+        if batch.kind is Kind.REPLAY:
+            raise RefusedError("it has events of a replay of quarantine, and nothing else says of which records")
+        states = lake.ledger.states(batch.members)
+        refs |= {ref.key: ref for ref in batch.members if states[ref.key][0] is State.DONE}
+    return [refs[key] for key in sorted(refs)]
+
+
+def _before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
+    """The batches, but no merges: the batches whose files these were made of."""
+    compactions = Compactions(lake.ledger.engine)
+    waiting = list(batch_ids)
+    seen: set[str] = set()
+    found = []
+    while waiting:
+        if (current := waiting.pop()) in seen:
+            continue
+        seen.add(current)
+        if (inner := compactions.merge(current)) is not None:
+            waiting += [batch for batch, _ in inner.inputs.values()]
+        else:
+            found.append(current)
+    return found
+
+
+def other_files(
+    lake: Lake, batch_ids: Iterable[str], source: str, own: Set[str]
+) -> list[tuple[str, int, str]]:  # fmt: skip
+    """Path, size and checksum of a source's other files that may have events of the same objects."""
+    row = FILES.c
+    query = (
+        sa.select(row.path, row.bytes, row.sha256)
+        .join(BATCHES, BATCHES.c.id == row.batch_id)
+        .where(BATCHES.c.source == source, row.table_name.not_in(BESIDE))
+    )
+    with lake.ledger.engine.connect() as connection:
+        new = ids = set(_before_merges(lake, batch_ids))
+        while new:  # their files may have been merged, and those again
+            merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
+            new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids
+            ids = ids | new
+        found = [tuple(file) for file in select_in(connection, query, row.batch_id, sorted(ids))]
+    return [file for file in found if file[0] not in own]

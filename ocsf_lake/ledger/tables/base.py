@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
@@ -15,6 +17,20 @@ class Bytes(sa.LargeBinary):
 
     def bind_processor(self, dialect: sa.Dialect) -> None:
         """Nothing is done to them: SQLAlchemy's way takes longer than the database."""
+
+
+def columns_of_a_file() -> list[sa.Column[Any]]:
+    """What is known of a file of the lake, wherever it is noted."""
+    return [
+        sa.Column("path", sa.Text, primary_key=True),
+        sa.Column("batch_id", sa.Text, nullable=False, index=True),
+        sa.Column("table_name", sa.Text, nullable=False),
+        sa.Column("partition", sa.Text, nullable=False),
+        sa.Column("class_uid", sa.Integer),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
+        sa.Column("sha256", sa.Text, nullable=False),
+    ]
 
 
 def index_where(name: str, table: sa.Table, column: str, condition: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import METADATA
+from ocsf_lake.ledger.tables.base import METADATA, columns_of_a_file
 
 GENERATIONS = sa.Table(
     "generations",
@@ -43,14 +43,7 @@ COMPACTING = sa.Table(
 RETIRED = sa.Table(
     "retired_files",
     METADATA,
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("batch_id", sa.Text, nullable=False, index=True),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("partition", sa.Text, nullable=False),
-    sa.Column("class_uid", sa.Integer),
-    sa.Column("rows", sa.BigInteger, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
+    *columns_of_a_file(),
     sa.Column("merge_id", sa.Text, index=True),
     sa.Column("compaction_id", sa.Text, nullable=False),
     sa.Column("retired_at", sa.Text, nullable=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import METADATA
+from ocsf_lake.ledger.tables.base import METADATA, columns_of_a_file
 
 RETAINED = sa.Table(
     "retained",
@@ -57,15 +57,8 @@ they are still there, behind a marker, and may go when they are due."""
 WRITTEN_OFF = sa.Table(
     "written_off",
     METADATA,
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("batch_id", sa.Text, nullable=False, index=True),
+    *columns_of_a_file(),
     sa.Column("source", sa.Text, nullable=False),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("partition", sa.Text, nullable=False),
-    sa.Column("class_uid", sa.Integer),
-    sa.Column("rows", sa.BigInteger, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("written_off_by", sa.Text, nullable=False),
@@ -75,3 +68,5 @@ WRITTEN_OFF = sa.Table(
 )
 """Files that were lost and could not be made again, and that somebody has decided to do without: why it cannot (the
 cause), and why and by whom it was decided. With a time of return the file came back and is among the lake's again."""
+"""Files that were lost for good, and that somebody decided to do without, see `ocsf_lake.ledger.written_off`: why they
+cannot be made again, and the reason and who gave it. Those with a time of return are in `files` again."""

@@ -231,3 +231,11 @@ def contents(lake: Path) -> dict[str, bytes]:
         if path.is_file() and not name.startswith(("_ledger/", "_catalog/", "_lake/")):
             found[name] = path.read_bytes()
     return found
+
+
+@pytest.fixture
+def raw_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No raw object of a lake is there any more."""
+    from tests.ocsf_lake.losing import lose_raw
+
+    lose_raw(monkeypatch)

@@ -32,8 +32,8 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.upkeep import check, compact, write_off
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.conftest import BOUNDS, HEADER, VPC_KEY, flow, write
+from tests.ocsf_lake.losing import lose_raw
 from tests.ocsf_lake.mortal import CrashHarness
-from tests.ocsf_lake.test_write_off import lose_raw
 from tests.servers.seaweed import TablesServer
 from tests.support import often
 

@@ -15,8 +15,8 @@ from functools import cache, cached_property
 MARK = "[redacted:"
 """Begins what stands where a value was masked; the name of the rule and `]` follow."""
 HIDDEN = re.compile(
-    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z|<secret>\Z"
-    r"|Value hidden"
+    r"\[redacted:|hmac-sha256:[0-9a-f]{8}:|HIDDEN_DUE_TO_SECURITY_REASONS|<?sensitiveDataRemoved|\*+\Z|REDACTED\Z"
+    r"|<secret>\Z|Value hidden"
 )
 """Beginnings of what stands where AWS, or we, have hidden a value already."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,31 +76,32 @@ def show_sources(settings: Settings, *, as_json: bool) -> None:
     from ocsf_lake.ledger import overview, written_off
     from ocsf_mappers.errors import ReadError
 
-    with opened(settings, reading=True) as lake:
+    unread: ReadError | None = None
+    with opened(settings, reading=True) as lake, ThreadPoolExecutor() as beside:
         engine = lake.ledger.engine
-        sources, not_read, failing, written = (
+        # These go through all objects, which a database does beside the rest.
+        by_source = beside.submit(overview.sources, engine)
+        replaced = beside.submit(overview.replaced_after_reading, engine)
+        not_read, failing, written = (
             [asdict(item) for item in rows(engine)]
-            for rows in (overview.sources, overview.not_read, overview.failing, written_off.totals)
+            for rows in (overview.not_read, overview.failing, written_off.totals)
         )
-        replaced = overview.replaced_after_reading(engine)
         days = overview.last_days(engine)
         lost = sorted(overview.without_source(engine))
-    unread: ReadError | None = None
-    try:
-        last = _last_events(settings, [item for item in days if item[1] not in lost])
-    except ReadError as error:  # all else is known, and is what somebody looks for now
-        last, unread = {}, error
-    for item in sources:
-        item["last_event"] = last.get(item["source"])
+        try:
+            last = _last_events(settings, [item for item in days if item[1] not in lost])
+        except ReadError as error:  # all else is known, and is what somebody looks for now
+            last, unread = {}, error
+        sources = [{**asdict(item), "last_event": last.get(item.source)} for item in by_source.result()]
     if as_json:
         output.print_json(
             {
                 "sources": sources, "not_read": not_read, "failing_batches": failing,
-                "replaced_after_reading": replaced, "written_off": written,
+                "replaced_after_reading": replaced.result(), "written_off": written,
             }
         )  # fmt: skip
     else:
-        _print_sources(sources, not_read, failing, written, replaced, lost)
+        _print_sources(sources, not_read, failing, written, replaced.result(), lost)
     if unread:
         raise unread
 

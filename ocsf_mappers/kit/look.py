@@ -57,6 +57,7 @@ _LOOKS: Mapping[str, Callable[[str], object]] = {
     "time in ISO 8601": _ISO.fullmatch,
     "time in seconds": lambda text: re.fullmatch(r"1\d{9}(\.\d+)?", text),
     "time in milliseconds": lambda text: re.fullmatch(r"1\d{12}", text),
+    "time in microseconds": lambda text: re.fullmatch(r"1\d{15}", text),
     "ARN": lambda text: text.startswith("arn:"),
     "account": re.compile(r"\d{12}").fullmatch,
     "region": re.compile(r"[a-z]{2}(-[a-z]+){1,2}-\d").fullmatch,

@@ -202,11 +202,11 @@ def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset
     for member in members:
         row = Row(member)
         if times and member is times[0]:
-            row.path, row.expression = "time", f"{{0}}.{time_word(member)}()"
+            row.path, row.expression = "time", f"{{0}}.{time_word(member)}"
         elif not member.is_json:
             row.path = _path_for(member, attributes, used)
             if row.path is not None and (word := time_word(member)) and attributes[row.path] == "timestamp_t":
-                row.expression = f"{{0}}.{word}()"
+                row.expression = f"{{0}}.{word}"
         if row.path is None:
             row.near = _near(member, attributes)
         else:
@@ -282,7 +282,8 @@ def time_word(member: Member) -> str | None:
     """The word of the vocabulary that reads a member's values as times; None where they are none."""
     looks = member.looks or set()
     for look, word in (
-        ("time in ISO 8601", "iso8601"), ("time in milliseconds", "epoch_millis"), ("time in seconds", "epoch_seconds"),
+        ("time in ISO 8601", "iso8601()"), ("time in seconds", "epoch_seconds(fraction=True)"),
+        ("time in milliseconds", "epoch_millis()"), ("time in microseconds", "epoch_micros()"),
     ):  # fmt: skip
         if look in looks:
             return word

@@ -71,8 +71,13 @@ def test_members_are_seen_with_their_kinds_and_looks() -> None:
         (b'2026-03-16T10:00:00Z "a b" 10.0.0.1\n2026-03-16T10:00:01Z "c" 10.0.0.2\n', 2),
         (b'at=2026-03-16T10:00:00Z who="a b" from=10.0.0.1\nat=2026-03-16T10:00:01Z who=c from=10.0.0.2\n', 2),
         (b"#Version: 1.0\n#Fields: time c-ip cs-method\n2026-03-16T10:00:00Z\t10.0.0.1\tGET\n", 1),
+        (b"1773655200.125\t10.0.0.1\tGET\n1773655201\t10.0.0.2\tPOST\n", 2),
+        (b'{"at":1773655200125000,"who":"a"}\n', 1),
     ],
-    ids=["lines", "gzip", "list member", "array", "EventBridge", "blanks", "commas", "quotes", "pairs", "W3C"],
+    ids=[
+        "lines", "gzip", "list member", "array", "EventBridge", "blanks", "commas", "quotes", "pairs", "W3C",
+        "seconds with decimals", "microseconds",
+    ],
 )
 def test_each_format_gives_a_module_whose_records_become_valid_events(
     tmp_path: Path, data: bytes, records: int

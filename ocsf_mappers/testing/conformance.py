@@ -259,14 +259,17 @@ def _shared_goldens(cases: Sequence[Case]) -> Iterator[str]:
 def _golden(cases: Sequence[Case], mapped: dict[str, Json], update: bool) -> Iterator[str]:
     for case in cases:
         new = mapped.get(case.name, NO_EVENTS)
+        command = f"ocsf-lake check {case.source} --update-golden"
         if update:
             case.expected.write_text(pretty(new), encoding="utf-8")
         elif not case.expected.exists():
-            command = f"ocsf-lake check {case.source} --update-golden"
             yield f"{case.path.name}: there is no golden: write it with `{command}`, and read it"
         else:
             old = json.loads(case.expected.read_text(encoding="utf-8"))
-            yield from (f"{case.path.name}: {line}" for line in differences(old, new))
+            lines = differences(old, new)
+            yield from (f"{case.path.name}: {line}" for line in lines)
+            if lines:
+                yield f"{case.path.name}: if it is right so, write the golden anew with `{command}`"
 
 
 def differences(old: Json, new: Json) -> list[str]:

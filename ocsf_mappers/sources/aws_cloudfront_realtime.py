@@ -17,6 +17,8 @@ from ocsf_mappers import (
     Source,
     coalesce,
     col,
+    encoded_forwarded_for,
+    encoded_user_agent,
     http_activity,
     http_code,
     http_method,
@@ -25,7 +27,6 @@ from ocsf_mappers import (
     text_struct,
     traffic,
 )
-from ocsf_mappers.sources.aws_cloudfront import addresses, sent
 
 FIELDS = """timestamp c-ip s-ip time-to-first-byte sc-status sc-bytes cs-method cs-protocol cs-host cs-uri-stem cs-bytes
     x-edge-location x-edge-request-id x-host-header time-taken cs-protocol-version c-ip-version cs-user-agent cs-referer
@@ -79,10 +80,10 @@ MAPPER = Mapper(
             "http_request.url.path":         path,
             "http_request.url.query_string": query,
             "http_request.version":          col.cs_protocol_version,
-            "http_request.user_agent":       sent(col.cs_user_agent),
+            "http_request.user_agent":       encoded_user_agent(col.cs_user_agent),
             "http_request.referrer":         col.cs_referer,
             "http_request.uid":              col.x_edge_request_id,
-            "http_request.x_forwarded_for":  addresses(col.x_forwarded_for),
+            "http_request.x_forwarded_for":  encoded_forwarded_for(col.x_forwarded_for),
             "http_response.code":         http_code(col.sc_status),
             "http_response.content_type": col.sc_content_type,
             "http_response.length":       col.sc_bytes,  # headers and all; sc-content-len is what a header said

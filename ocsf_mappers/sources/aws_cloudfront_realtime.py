@@ -101,5 +101,5 @@ MAPPER = Mapper(
 SOURCE = Source(
     MAPPER,
     delivery=Delivery(lookback_days=2, record_bytes=60),
-    marks=Marks(lines=(r"1\d{9}\.\d{3}\t[0-9a-fA-F.:]+\t[0-9a-fA-F.:]+\t\d+\.\d{3}\t\d{3}\t.*",)),
+    marks=Marks(lines=(r"1\d{9}\.\d+\t[0-9a-fA-F.:]+\t[0-9a-fA-F.:]+\t\d+\.\d{3}\t\d{3}\t.*",)),
 )

@@ -37,8 +37,8 @@ NOT_SETTINGS = frozenset(["OCSF_LAKE_PURE", "OCSF_LAKE_SAMPLES", "OCSF_LAKE_REDA
 folder of logs that tests read, and the key of keyed hashes, which no setting may show."""
 
 
-class FlowFields(BaseModel):
-    """Fields of flow logs that have no header line, in the order of their values.
+class LogFields(BaseModel):
+    """Fields of text logs that have no header line, in the order of their values.
 
     Args:
         uri: Beginning of the objects' URIs, or a glob over whole URIs.
@@ -265,8 +265,11 @@ class Settings(BaseSettings):
     mappers: Path | None = Field(
         None, description="Folder with sources of your own, one Python file or package each; its code is run."
     )
-    flow_fields: tuple[FlowFields, ...] = Field(
+    flow_fields: tuple[LogFields, ...] = Field(
         (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
+    )
+    realtime_fields: tuple[LogFields, ...] = Field(
+        (), description="Fields of CloudFront's real-time logs, which have no header line: tables of uri and fields."
     )
 
     redact_default: bool = Field(

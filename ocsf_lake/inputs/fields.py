@@ -1,7 +1,7 @@
-"""Columns of logs without a header, from the setting `flow_fields`.
+"""Columns of logs without a header, from the settings `flow_fields` and `realtime_fields`.
 
-The setting decides events, so it is part of the mapper that reads: mappers made here have a fingerprint of their own,
-and with it batches. After a change open batches are planned anew, and a replay of quarantine tries its records again.
+A setting decides events, so it is part of the mapper that reads: mappers made here have a fingerprint of their own, and
+with it batches. After a change open batches are planned anew, and a replay of quarantine tries its records again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from ocsf_lake.config import FlowFields, Settings
+from ocsf_lake.config import LogFields, Settings
 from ocsf_mappers import Delimited, DelimitedInJson, Mapper, registry
 from ocsf_mappers.errors import ConfigError, nearest
 from ocsf_mappers.readers import Named, Reader
 
-SETTING = "flow_fields"
-"""Readers whose `setting` is called so take the columns that it names."""
+SETTINGS = ("flow_fields", "realtime_fields")
+"""Readers whose `setting` is one of them take the columns that it names."""
 
 
 def mapper(name: str, settings: Settings) -> Mapper:
@@ -36,25 +36,36 @@ def all_configured(mappers: Mapping[str, Mapper], settings: Settings) -> dict[st
 
 def configured(mapper: Mapper, settings: Settings) -> Mapper:
     """A mapper as the settings make it."""
-    if not settings.flow_fields or not _takes(mapper):
+    if not any(_given(reader, settings) for reader in mapper.readers):
         return mapper
     return replace(mapper, readers=[_reader(reader, settings) for reader in mapper.readers])
 
 
 def source(uri: str, settings: Settings) -> str | None:
     """The source of an object whose fields the settings name; None where they do not."""
-    if not any(fnmatchcase(uri, glob(setting)) for setting in settings.flow_fields):
+    if not any(_names(uri, getattr(settings, name)) for name in SETTINGS):
         return None
-    return next((name for name, candidate in registry.sources().items() if _takes(candidate.mapper)), None)
+    for name, candidate in registry.sources().items():
+        if any(_names(uri, _given(reader, settings)) for reader in candidate.mapper.readers):
+            return name
+    return None
 
 
-def _takes(mapper: Mapper) -> bool:
-    """Whether the setting is about a source's columns."""
-    texts = (reader.text if isinstance(reader, DelimitedInJson) else reader for reader in mapper.readers)
-    return any(isinstance(text, Delimited) and text.setting == SETTING for text in texts)
+def _given(reader: Reader, settings: Settings) -> tuple[LogFields, ...]:
+    """What the settings say of a reader's columns."""
+    match reader:
+        case Delimited(setting=str(name)) | DelimitedInJson(text=Delimited(setting=str(name))) if name in SETTINGS:
+            given: tuple[LogFields, ...] = getattr(settings, name)
+            return given
+        case _:
+            return ()
 
 
-def glob(setting: FlowFields) -> str:
+def _names(uri: str, given: tuple[LogFields, ...]) -> bool:
+    return any(fnmatchcase(uri, glob(setting)) for setting in given)
+
+
+def glob(setting: LogFields) -> str:
     """The pattern that the whole URI has to fit: a URI without `*` stands for all below it.
 
     A path that is no URI is one of this machine, from the working folder; one that begins with `*` may be anywhere.
@@ -75,12 +86,12 @@ def _reader(reader: Reader, settings: Settings) -> Reader:
 
 
 def _named(reader: Delimited, settings: Settings) -> Delimited:
-    return replace(reader, named=tuple(_columns(reader, setting) for setting in settings.flow_fields))
+    return replace(reader, named=tuple(_columns(reader, setting) for setting in _given(reader, settings)))
 
 
-def _columns(reader: Delimited, setting: FlowFields) -> Named:
+def _columns(reader: Delimited, setting: LogFields) -> Named:
     names = tuple(name.lower().replace("-", "_") for name in setting.fields.split())
-    where = f"setting {SETTING}, {setting.uri}"
+    where = f"setting {reader.setting}, {setting.uri}"
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{where}: {', '.join(repeated)} twice")
     unknown = [name for name in names if name not in reader.columns]
@@ -89,5 +100,5 @@ def _columns(reader: Delimited, setting: FlowFields) -> Named:
         if hint := nearest(name, reader.columns):
             raise ConfigError(f"{where}: there is no field {name!r}{hint}")
     if len(unknown) * 2 >= len(names):
-        raise ConfigError(f"{where}: {len(unknown)} of {len(names)} fields are none of a flow log's")
+        raise ConfigError(f"{where}: {len(unknown)} of {len(names)} fields are none of such a log's")
     return Named(glob(setting), names)

@@ -21,7 +21,8 @@ from ocsf_mappers import (
     Values,
     coalesce,
     col,
-    forwarded_for,
+    encoded_forwarded_for,
+    encoded_user_agent,
     http_activity,
     http_code,
     http_method,
@@ -30,7 +31,6 @@ from ocsf_mappers import (
     sql,
     text_struct,
     traffic,
-    when,
 )
 
 FIELDS = """date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status cs(Referer) cs(User-Agent)
@@ -65,15 +65,6 @@ moment = coalesce(
     coalesce(col["timestamp(ms)"], col.timestamp_ms).epoch_millis(),
 )
 host, referer, agent = coalesce(col["cs(Host)"], col.cs_host), coalesce(col["cs(Referer)"], col.cs_referer), coalesce(col["cs(User-Agent)"], col.cs_user_agent)
-# as it was sent: the log encodes it, old logs twice, so that no blank is left
-ENCODED = "CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END"
-AGENT = f"CASE WHEN contains({ENCODED}, '%00') THEN {{0}} ELSE coalesce(TRY(url_decode({ENCODED})), {{0}}) END"
-# a blank in it says that it was not encoded
-user_agent = when(agent.contains("%") & ~agent.contains(" ")).then(sql(AGENT, reads=[agent])).otherwise(agent)
-# several keep their text in `unmapped`, too; blanks behind the commas are encoded
-ONE_ADDRESS = "^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$"
-alone = when(col.x_forwarded_for.matches(ONE_ADDRESS)).then(sql("to_json([{0}])", reads=[col.x_forwarded_for]))
-several = forwarded_for(sql("replace({0}, '%20', ' ')", reads=[col.x_forwarded_for], carries=False))
 failed = col.sc_status.matches("^([4-9]|0)")
 
 MAPPER = Mapper(
@@ -114,10 +105,10 @@ MAPPER = Mapper(
             "http_request.url.path":         col.cs_uri_stem,
             "http_request.url.query_string": col.cs_uri_query,
             "http_request.version":          col.cs_protocol_version,
-            "http_request.user_agent":       user_agent,
+            "http_request.user_agent":       encoded_user_agent(agent),
             "http_request.referrer":         referer,
             "http_request.uid":              col.x_edge_request_id,
-            "http_request.x_forwarded_for":  alone.otherwise(several),
+            "http_request.x_forwarded_for":  encoded_forwarded_for(col.x_forwarded_for),
             "http_response.code":         http_code(col.sc_status),
             "http_response.content_type": col.sc_content_type,
             "http_response.length":       col.sc_bytes,  # headers and all; sc-content-len is what a header said

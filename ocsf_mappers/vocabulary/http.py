@@ -58,3 +58,24 @@ _ADDRESSES = (
 def forwarded_for(header: Expr) -> Expr:
     """The addresses in an X-Forwarded-For header, without ports; what is none is left out, so that the header stays."""
     return sql(_ADDRESSES, reads=[header], carries=False)
+
+
+_ONE_ADDRESS = "^([0-9.]+|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$"
+
+
+def encoded_forwarded_for(header: Expr) -> Expr:
+    """The same of a header whose blanks are percent-encoded, as CloudFront logs it."""
+    alone = when(header.matches(_ONE_ADDRESS)).then(sql("to_json([{0}])", reads=[header]))
+    return alone.otherwise(forwarded_for(sql("replace({0}, '%20', ' ')", reads=[header], carries=False)))
+
+
+_ENCODED = "CASE WHEN contains({0}, '%20') THEN {0} ELSE replace({0}, '%25', '%') END"
+_AGENT = f"CASE WHEN contains({_ENCODED}, '%00') THEN {{0}} ELSE coalesce(TRY(url_decode({_ENCODED})), {{0}}) END"
+
+
+def encoded_user_agent(agent: Expr) -> Expr:
+    """A user agent as it was sent, of one that is percent-encoded, as CloudFront logs it.
+
+    Old logs encode it twice, so that there is no blank in it; one with a blank was not encoded.
+    """
+    return when(agent.contains("%") & ~agent.contains(" ")).then(sql(_AGENT, reads=[agent])).otherwise(agent)

@@ -40,6 +40,20 @@ def test_fields_from_the_setting_also_for_a_replay(tmp_path: Path) -> None:
     assert "name of the object" in found[0][4]
 
 
+@pytest.mark.slow
+def test_real_time_logs_are_known_by_the_setting(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "firehose-1").write_text("1773655200.125\t192.0.2.1\t403\tPOST\twww.example.com\t/login?next=/\tQ1==\n")
+    chosen = {"uri": f"{logs}/", "fields": "timestamp c-ip sc-status cs-method cs-host cs-uri-stem x-edge-request-id"}
+    settings = load(lake=str(tmp_path / "lake"), realtime_fields=[chosen], flow_fields=[{"uri": "x/", "fields": NAMES}])
+    ingest([str(logs)], settings)
+    request = "src_endpoint.ip, http_request.url.hostname, http_request.url.path, http_request.url.query_string"
+    with connect(settings, "FROM cloudfront_realtime") as connection:
+        found = connection.execute(f"SELECT time, status_code, {request} FROM cloudfront_realtime").fetchall()
+    assert found == [(1773655200125, "403", "192.0.2.1", "www.example.com", "/login", "next=/")]
+
+
 NAMED = RawObject("memory://x", time="2026-05-04T09:00:00Z", window="hour")
 
 

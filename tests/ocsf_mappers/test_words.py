@@ -448,6 +448,10 @@ def test_sql_is_the_last_way_out(source: str) -> None:
             *("CASE WHEN contains(CASE WHEN contains({0}, '%20')", "to_json([{0}])"),
             *("to_json(nullif(list_filter", "replace({0}, '%20', ' ')"),
         },
+        "aws_cloudfront_realtime": {
+            *("CASE WHEN {0} = 'PATCH'", total, "CASE WHEN contains(CASE WHEN contains({0}, '%20')", "to_json([{0}])"),
+            *("to_json(nullif(list_filter", "replace({0}, '%20', ' ')"),
+        },
         "aws_cloudtrail": {"coalesce(strftime"},
         "aws_config": {
             *("CASE json_type({0})", "{0} || '/' || {1} || '/'", "{0} || ':' || {1} || ':' || {2} || '/'"),

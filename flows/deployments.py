@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -79,6 +80,30 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     for item in deployments:
         when = [str(schedule["cron"]) for schedule in item.get("schedules") or () if "cron" in schedule]
         say(f"deployment {full_name(item)}" + "".join(f", {cron}" for cron in when))
+    tidy(deployments, say)
+
+
+def tidy(deployments: list[dict[str, Any]], say: Say) -> None:
+    """Deletes schedules that a file does not have any more, which `prefect deploy` leaves; names such deployments.
+
+    Args:
+        deployments: As the file has them, each on the server.
+        say: Told which. Those of other files may be in the same work pools, so deployments are not deleted.
+    """
+    wanted = {full_name(item): [one.get("slug") for one in item.get("schedules") or ()] for item in deployments}
+    names = WorkPoolFilterName(any_=sorted({item["work_pool"]["name"] for item in deployments}))
+    pools = WorkPoolFilter(name=names)
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows(work_pool_filter=pools)}
+        for found in client.read_deployments(work_pool_filter=pools):
+            name = f"{flows[found.flow_id]}/{found.name}"
+            active = [schedule for schedule in found.schedules if schedule.active]
+            if name not in wanted and active and not found.paused:
+                say(f"not in the file, and runs by its schedule still: `prefect deployment delete {name}` ends that")
+            for schedule in found.schedules:
+                if name in wanted and schedule.slug and schedule.slug not in wanted[name]:
+                    client.delete_deployment_schedule(found.id, schedule.id)
+                    say(f"schedule {schedule.slug} of {name} is not in the file, and was deleted")
 
 
 def _queue_of(file: Path, deployment: dict[str, Any]) -> tuple[str, str]:
@@ -224,5 +249,6 @@ def _action(action: dict[str, Any], block: str) -> dict[str, Any]:
         "type": "send-notification",
         "block_document_id": block,
         "subject": "{{ automation.name }}",
-        "body": "{{ event.resource.name }}: {{ event.payload.message or event.event }}",
+        "body": "{{ event.resource.name }}: "
+        "{{ event.payload.message or event.payload.validated_state.message or event.event }}",
     }

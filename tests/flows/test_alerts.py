@@ -98,4 +98,4 @@ def test_deploy_says_which_automations_reach_nobody(
     deployments.automate(PROJECT / "deploy/automations.yaml", block, said.append)
     silent = [line for line in said if "reach nobody" in line]
     assert len(silent) == lines
-    assert all("of 6 automations 5 reach nobody" in line for line in silent)
+    assert all("of 7 automations 6 reach nobody" in line for line in silent)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.states import Failed
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
@@ -15,6 +17,8 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from ocsf_lake import config
 from ocsf_lake.flows import fanout
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest.run import BatchFailure, Summary
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import LOGS, RUNNERS
@@ -52,6 +56,23 @@ def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(ConfigError, match=r"ocsf-lake\[dask\]"):
         fanout.task_runner(config.load(task_runner="dask"))
+
+
+def test_progress_is_told_as_batches_end_and_a_server_that_is_away_stops_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+
+    def away(_: object, progress: float, __: str) -> None:
+        told.append(progress)
+        raise httpx.ConnectError("All connection attempts failed")
+
+    monkeypatch.setattr(fanout, "create_progress_artifact", lambda *_: None)
+    monkeypatch.setattr(fanout, "update_progress_artifact", away)
+    monkeypatch.setattr(fanout, "SHOWN_SECONDS", 0.0)
+    throttled = Summary(failures=[BatchFailure("c", "aws_vpc_flow", "slow down", True, "RetriableError")])
+    ended = [("1", ["a"], Summary()), ("2", ["b", "c"], throttled), ("3", ["d"], BrokenExecutor())]
+    runs = fanout._Runs("aws_vpc_flow", config.load(), Report("run", "aws_vpc_flow"), 4)
+    monkeypatch.setattr(runs, "_ended", lambda _: iter(ended))
+    assert (runs.side_by_side(["a", "b", "c", "d"]), runs.passing, told) == (["d"], ["c"], [25.0, 50.0, 50.0])
 
 
 # -- on the embedded server -------------------------------------------------------------------------------------------

@@ -161,10 +161,10 @@ def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, An
     assert kinds == {"progress", "markdown", "table"}
     tables = [(key, json.loads(data)) for key, kind, data in told["artifacts"] if kind == "table"]
     (failures,) = [rows for key, rows in tables if key == "failures-aws-cloudtrail"]
-    assert {row["what"] for row in failures} == {"batch"}
-    assert {row["reason"] for row in failures} == {"<b>a | defect</b>"}
+    assert {row["what"] for row in failures} == {"`batch`"}
+    assert {row["reason"] for row in failures} == {"`<b>a | defect</b>`"}
     assert told["runs"] == [f"backfill {source} {LOGS.first} to {LOGS.last}" for source in ("acme", "aws_cloudtrail")]
     of_acme = [row for key, rows in tables if key == "failures-acme" for row in rows]
-    (left_out,) = [row for row in of_acme if row["what"] == "object"]
-    assert left_out["name"].endswith("4.json")
+    (left_out,) = [row for row in of_acme if row["what"] == "`object`"]
+    assert left_out["name"].endswith("4.json`")
     assert "the process ended" in left_out["reason"]

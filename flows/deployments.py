@@ -14,7 +14,16 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -188,11 +197,23 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
                 client.create_automation(automation)
             say(f"automation {automation.name}")
             silent += all(action["type"] == "do-nothing" for action in item["actions"])
+        _remind(client)
     if silent:
         say(
             f"of {plural(len(automations), 'automation')} {silent} reach nobody: their alerts are events of the server "
             "and no more; name a notification block with --alerts TYPE/NAME"
         )
+
+
+def _remind(client: SyncPrefectClient) -> None:
+    """Tells the server of runs under way, whose heartbeats automations that were renewed have forgotten."""
+    kinds = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    ours = FlowRunFilter(state=FlowRunFilterState(type=kinds), tags=FlowRunFilterTags(all_=["ocsf-lake"]))
+    tag = {"prefect.resource.id": "prefect.tag.ocsf-lake", "prefect.resource.role": "tag"}
+    for run in client.read_flow_runs(flow_run_filter=ours):
+        resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+        event = Event.model_validate({"event": "prefect.flow-run.heartbeat", "resource": resource, "related": [tag]})
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 def _text(file: Path) -> str:

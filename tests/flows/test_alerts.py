@@ -88,6 +88,9 @@ def test_deploy_says_which_automations_reach_nobody(
         def create_automation(self, _: Any) -> None:
             pass
 
+        def read_flow_runs(self, **_: Any) -> list[Any]:
+            return []
+
     @contextmanager
     def client(**_: bool) -> Iterator[Client]:
         yield Client()

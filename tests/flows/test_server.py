@@ -322,6 +322,8 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
         submitted = json.loads(server.run(*command, "--json", **lake))
         assert (submitted["estimate"]["objects"], submitted["estimate"]["known"]) == (logs.of_objects, 0)
         assert [run["new"] for run in submitted["runs"]] == [True] * -(-logs.days // history.days)
+        with temporary_settings({PREFECT_API_URL: server.url}):  # which forgets what it heard of runs
+            deployments.automate(server.folder / "deploy/automations.yaml", "custom-webhook/oncall", lambda _: None)
         for kills in range(history.kills):
             until(
                 lambda: done() > logs.of_objects * kills // (history.kills + 1),  # noqa: B023 - asked in this round

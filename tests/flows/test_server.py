@@ -478,16 +478,20 @@ def test_a_limit_on_a_source_s_tag_holds_over_all_runs(server: Server, monkeypat
 def test_what_watch_finds_is_sent_to_the_notification_block(
     server: Server, deployed: Path, alerts: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
-    with lakes.opened(config.load()) as opened:
-        opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        state = watch(return_state=True)
-    assert (state.name, state.message) == ("Findings", "1 finding")
-    subject = "ocsf-lake: batches failed"
-    until(lambda: subject in {item["subject"] for item in alerts}, PATIENCE, "the alert")
-    (body,) = {item["body"] for item in alerts if item["subject"] == subject}
-    assert body.startswith("aws_cloudtrail: 1 object")
+    found = [str(tmp_path / name) for name in ("lake", "other")]
+    for lake in found:
+        monkeypatch.setenv("OCSF_LAKE_LAKE", lake)
+        with lakes.opened(config.load()) as opened:
+            opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
+        with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            state = watch(return_state=True)
+        assert (state.name, state.message) == ("Findings", "1 finding")
+
+    def bodies() -> list[str]:
+        return sorted(item["body"] for item in alerts if item["subject"] == "ocsf-lake: batches failed")
+
+    until(lambda: len(bodies()) == len(found), PATIENCE, "the alert of each lake")
+    assert [body.partition(": 1 object")[0] for body in bodies()] == [f"aws_cloudtrail of {lake}" for lake in found]
 
 
 # -- a project of one's own -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
@@ -34,6 +35,9 @@ from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+
+SHOWN_OTHERS = 10
+"""So many deployments that a file does not have are named."""
 
 Say = Callable[[str], None]
 
@@ -100,19 +104,32 @@ def tidy(deployments: list[dict[str, Any]], say: Say) -> None:
         say: Told which. Those of other files may be in the same work pools, so deployments are not deleted.
     """
     wanted = {full_name(item): [one.get("slug") for one in item.get("schedules") or ()] for item in deployments}
-    names = WorkPoolFilterName(any_=sorted({item["work_pool"]["name"] for item in deployments}))
-    pools = WorkPoolFilter(name=names)
+    pools = sorted({item["work_pool"]["name"] for item in deployments})
+    others = []
     with get_client(sync_client=True) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows(work_pool_filter=pools)}
-        for found in client.read_deployments(work_pool_filter=pools):
-            name = f"{flows[found.flow_id]}/{found.name}"
-            active = [schedule for schedule in found.schedules if schedule.active]
-            if name not in wanted and active and not found.paused:
-                say(f"not in the file, and runs by its schedule still: `prefect deployment delete {name}` ends that")
+        for name, found in _deployed(client, WorkPoolFilter(name=WorkPoolFilterName(any_=pools))):
+            if name not in wanted:
+                others += [name] if not found.paused and any(one.active for one in found.schedules) else []
+                continue
             for schedule in found.schedules:
-                if name in wanted and schedule.slug and schedule.slug not in wanted[name]:
+                if schedule.slug and schedule.slug not in wanted[name]:
                     client.delete_deployment_schedule(found.id, schedule.id)
                     say(f"schedule {schedule.slug} of {name} is not in the file, and was deleted")
+    if others:
+        more = f" and {len(others) - SHOWN_OTHERS:,} more" if len(others) > SHOWN_OTHERS else ""
+        say(
+            f"not in the file, and run by their schedules still: {', '.join(others[:SHOWN_OTHERS])}{more}; "
+            "`prefect deployment delete NAME` ends one"
+        )
+
+
+def _deployed(client: SyncPrefectClient, pools: WorkPoolFilter) -> Iterator[tuple[str, DeploymentResponse]]:
+    """Deployments of work pools, each with its full name."""
+    flows = {flow.id: flow.name for flow in client.read_flows(work_pool_filter=pools)}
+    offset = 0
+    while page := client.read_deployments(work_pool_filter=pools, offset=offset):
+        yield from ((f"{flows[found.flow_id]}/{found.name}", found) for found in page)
+        offset += len(page)
 
 
 def _queue_of(file: Path, deployment: dict[str, Any]) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.annotations import quote
 
 from ocsf_lake.config import Settings
+from ocsf_lake.flows import parent
 from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest.run import Summary
 from ocsf_mappers.errors import ConfigError, RetriableError
@@ -91,7 +92,7 @@ def task_runner(settings: Settings) -> TaskRunner[Any]:
     if settings.task_runner == "threads":
         return ThreadPoolTaskRunner(max_workers=settings.workers)
     if settings.task_runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.workers)
+        return ProcessPoolTaskRunner(max_workers=settings.workers, initializer=parent.end_with_it)
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:

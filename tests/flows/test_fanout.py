@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor
@@ -73,6 +74,20 @@ def test_progress_is_told_as_batches_end_and_a_server_that_is_away_stops_none(mo
     runs = fanout._Runs("aws_vpc_flow", config.load(), Report("run", "aws_vpc_flow"), 4)
     monkeypatch.setattr(runs, "_ended", lambda _: iter(ended))
     assert (runs.side_by_side(["a", "b", "c", "d"]), runs.passing, told) == (["d"], ["c"], [25.0, 50.0, 50.0])
+
+
+def test_processes_of_a_run_that_is_killed_end_with_it() -> None:
+    """The output of this one ends when none of them can write to it any more, which Prefect's worker waits for, too."""
+    program = (
+        "import multiprocessing, os\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from ocsf_lake.flows.parent import end_with_it\n"
+        "pool = ProcessPoolExecutor(2, multiprocessing.get_context('spawn'), initializer=end_with_it)\n"
+        "assert pool.submit(os.getpid).result() != os.getpid()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, cwd=PROJECT, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
 # -- on the embedded server -------------------------------------------------------------------------------------------

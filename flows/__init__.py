@@ -23,6 +23,8 @@ PREFECT_DEFAULTS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
     # A run that died while the server was away is marked as crashed when it is back.
     "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
+    # Who holds slots of a limit is known to a server that starts again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 for _name, _value in PREFECT_DEFAULTS.items():

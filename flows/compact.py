@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from ocsf_lake.flows import worker
+from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import compact as lake_compact
 
 
@@ -23,8 +23,8 @@ def compact(table: str | None = None, older_than: str = "2d", lake: str | None =
         lake: Root of the lake; the worker's settings name it when this does not.
     """
     done = lake_compact.compact(worker.settings(lake), table, lake_compact.parsed(older_than))
-    rows: list[dict[str, Any]] = [vars(item) for item in done.tables]
-    rows += [{"table": name, "refused": reason} for name, reason in done.refused.items()]
+    rows = [report.cells(vars(item)) for item in done.tables]
+    rows += [report.cells({"table": name, "refused": reason}) for name, reason in done.refused.items()]
     create_table_artifact(rows, "compact", done.message)
     if done.refused:
         refused = "; ".join(f"{name} is not compacted: {reason}" for name, reason in done.refused.items())

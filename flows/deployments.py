@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +14,17 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events import Event
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -24,6 +35,9 @@ from ocsf_lake.text import plural
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+
+SHOWN_OTHERS = 10
+"""So many deployments that a file does not have are named."""
 
 Say = Callable[[str], None]
 
@@ -79,6 +93,43 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     for item in deployments:
         when = [str(schedule["cron"]) for schedule in item.get("schedules") or () if "cron" in schedule]
         say(f"deployment {full_name(item)}" + "".join(f", {cron}" for cron in when))
+    tidy(deployments, say)
+
+
+def tidy(deployments: list[dict[str, Any]], say: Say) -> None:
+    """Deletes schedules that a file does not have any more, which `prefect deploy` leaves; names such deployments.
+
+    Args:
+        deployments: As the file has them, each on the server.
+        say: Told which. Those of other files may be in the same work pools, so deployments are not deleted.
+    """
+    wanted = {full_name(item): [one.get("slug") for one in item.get("schedules") or ()] for item in deployments}
+    pools = sorted({item["work_pool"]["name"] for item in deployments})
+    others = []
+    with get_client(sync_client=True) as client:
+        for name, found in _deployed(client, WorkPoolFilter(name=WorkPoolFilterName(any_=pools))):
+            if name not in wanted:
+                others += [name] if not found.paused and any(one.active for one in found.schedules) else []
+                continue
+            for schedule in found.schedules:
+                if schedule.slug and schedule.slug not in wanted[name]:
+                    client.delete_deployment_schedule(found.id, schedule.id)
+                    say(f"schedule {schedule.slug} of {name} is not in the file, and was deleted")
+    if others:
+        more = f" and {len(others) - SHOWN_OTHERS:,} more" if len(others) > SHOWN_OTHERS else ""
+        say(
+            f"not in the file, and run by their schedules still: {', '.join(others[:SHOWN_OTHERS])}{more}; "
+            "`prefect deployment delete NAME` ends one"
+        )
+
+
+def _deployed(client: SyncPrefectClient, pools: WorkPoolFilter) -> Iterator[tuple[str, DeploymentResponse]]:
+    """Deployments of work pools, each with its full name."""
+    flows = {flow.id: flow.name for flow in client.read_flows(work_pool_filter=pools)}
+    offset = 0
+    while page := client.read_deployments(work_pool_filter=pools, offset=offset):
+        yield from ((f"{flows[found.flow_id]}/{found.name}", found) for found in page)
+        offset += len(page)
 
 
 def _queue_of(file: Path, deployment: dict[str, Any]) -> tuple[str, str]:
@@ -163,11 +214,23 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
                 client.create_automation(automation)
             say(f"automation {automation.name}")
             silent += all(action["type"] == "do-nothing" for action in item["actions"])
+        _remind(client)
     if silent:
         say(
             f"of {plural(len(automations), 'automation')} {silent} reach nobody: their alerts are events of the server "
             "and no more; name a notification block with --alerts TYPE/NAME"
         )
+
+
+def _remind(client: SyncPrefectClient) -> None:
+    """Tells the server of runs under way, whose heartbeats automations that were renewed have forgotten."""
+    kinds = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    ours = FlowRunFilter(state=FlowRunFilterState(type=kinds), tags=FlowRunFilterTags(all_=["ocsf-lake"]))
+    tag = {"prefect.resource.id": "prefect.tag.ocsf-lake", "prefect.resource.role": "tag"}
+    for run in client.read_flow_runs(flow_run_filter=ours):
+        resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+        event = Event.model_validate({"event": "prefect.flow-run.heartbeat", "resource": resource, "related": [tag]})
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 def _text(file: Path) -> str:
@@ -224,5 +287,6 @@ def _action(action: dict[str, Any], block: str) -> dict[str, Any]:
         "type": "send-notification",
         "block_document_id": block,
         "subject": "{{ automation.name }}",
-        "body": "{{ event.resource.name }}: {{ event.payload.message or event.event }}",
+        "body": "{{ event.resource.name }}: "
+        "{{ event.payload.message or event.payload.validated_state.message or event.event }}",
     }

@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from ocsf_lake.flows import worker
+from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import compact
 from ocsf_lake.upkeep import expire as lake_expire
 
@@ -24,6 +24,7 @@ def expire_snapshots(older_than: str = "5d", lake: str | None = None) -> State[A
     """
     done = lake_expire.expire(worker.settings(lake), compact.parsed(older_than))
     if done.tables:
-        create_table_artifact([vars(item) for item in done.tables], "expire-snapshots", done.message)
+        rows = [report.cells(vars(item)) for item in done.tables]
+        create_table_artifact(rows, "expire-snapshots", done.message)
     remaining = "".join(f"; {name}: {reason}" for name, reason in done.left.items())
     return Completed(message=f"{done.message}{remaining}", data=None)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -26,6 +27,7 @@ from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.annotations import quote
 
 from ocsf_lake.config import Settings
+from ocsf_lake.flows import parent
 from ocsf_lake.flows.report import Failure, Report
 from ocsf_lake.ingest.run import Summary
 from ocsf_mappers.errors import ConfigError, RetriableError
@@ -90,7 +92,7 @@ def task_runner(settings: Settings) -> TaskRunner[Any]:
     if settings.task_runner == "threads":
         return ThreadPoolTaskRunner(max_workers=settings.workers)
     if settings.task_runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.workers)
+        return ProcessPoolTaskRunner(max_workers=settings.workers, initializer=parent.end_with_it)
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
@@ -163,19 +165,20 @@ class _Runs:
     def side_by_side(self, batch_ids: Sequence[str]) -> list[str]:
         """Does groups of batches; gives those whose process ended. Failures that may pass are put into `passing`."""
         lost: list[str] = []
-        failed: list[str] = []
         for name, group, result in self._ended(grouped(batch_ids)):
+            undone: list[str] = []
             if isinstance(result, Summary):
                 passing = {failure.batch_id for failure in result.failures if failure.may_pass}
                 result.failures = [failure for failure in result.failures if failure.batch_id not in passing]
                 self.report.add(result)
-                failed += [item for item in group if item in passing]
+                undone = [item for item in group if item in passing]
+                self.passing += undone
             elif isinstance(result, BrokenExecutor) or type(result).__name__ in LOST_WORKERS:
+                undone = group
                 lost += group
             else:
                 self.report.failures.append(Failure(name, str(result), group))
-        self.passing += failed
-        self.progress.add(len(batch_ids) - len(lost) - len(failed))
+            self.progress.add(len(group) - len(undone))
         return lost
 
     def alone(self, batch_id: str) -> None:
@@ -246,4 +249,5 @@ class _Progress:
         if self.done < self.batches and now - self.shown_at < SHOWN_SECONDS:
             return
         self.shown_at = now
-        update_progress_artifact(self.artifact, 100.0 * self.done / self.batches, self._progress)
+        with suppress(httpx.HTTPError):  # the batches go on when the server is away
+            update_progress_artifact(self.artifact, 100.0 * self.done / self.batches, self._progress)

@@ -6,7 +6,7 @@ Names and reasons come from logs. They stand in code spans, where Markdown has n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -204,8 +204,7 @@ class Report:
         rows += [("record", f"{item.uri} {item.record}", item.reason) for item in self.summary.isolated]
         rows += [("object", item.uri, item.reason) for item in self.failed_objects]
         return [
-            {"what": kind, "name": texts.escaped(name), "reason": texts.escaped(redacted(reason))}
-            for kind, name, reason in rows[:SHOWN_FAILURES]
+            cells({"what": kind, "name": name, "reason": reason}) for kind, name, reason in rows[:SHOWN_FAILURES]
         ]
 
     def publish(self, settings: Settings) -> State[Any]:
@@ -267,6 +266,11 @@ def code(text: str) -> str:
     fence = "`" * (max(map(len, re.findall(r"`+", escaped)), default=0) + 1)
     space = " " if len(fence) > 1 or escaped[0] == " " else ""
     return f"{fence}{space}{escaped}{space}{fence}"
+
+
+def cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table artifact; the server's pages take its text for Markdown too."""
+    return {name: code(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -9,8 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from ocsf_lake import text
-from ocsf_lake.flows import worker
+from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import retain as lake_retain
 
 
@@ -24,7 +23,7 @@ def retain(table: str | None = None, dry_run: bool = False, lake: str | None = N
         lake: Root of the lake; the worker's settings name it when this does not.
     """
     done = lake_retain.retain(worker.settings(lake), table, dry_run=dry_run)
-    rows = [{**vars(part), "reason": text.escaped(part.reason)} for part in (*done.parts, *done.held)]
+    rows = [report.cells(vars(part)) for part in (*done.parts, *done.held)]
     if rows:
         create_table_artifact(rows, "retain", done.message)
     if done.refused:

@@ -11,8 +11,7 @@ from prefect.states import Completed, Failed
 
 from ocsf_lake import lake as lakes
 from ocsf_lake import text
-from ocsf_lake.flows import worker
-from ocsf_lake.flows.report import SHOWN_FAILURES
+from ocsf_lake.flows import report, worker
 from ocsf_lake.upkeep import check
 
 
@@ -28,8 +27,8 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
         findings = check.sync(open_lake).left if repair else check.check(open_lake)
     if findings:
         rows = [
-            {"where": item.where, "table": item.table, "item": text.escaped(item.item), "says": item.says}
-            for item in findings[:SHOWN_FAILURES]
+            report.cells({"where": item.where, "table": item.table, "item": item.item, "says": item.says})
+            for item in findings[: report.SHOWN_FAILURES]
         ]
         create_table_artifact(rows, "catalog", text.plural(len(findings), "finding"))
     if check.consistent(findings):

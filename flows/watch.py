@@ -47,7 +47,7 @@ def watch(lake: str | None = None) -> State[Any]:
             EVENT.format(check=finding.check),
             resource={
                 "prefect.resource.id": RESOURCE.format(source=finding.source),
-                "prefect.resource.name": finding.source,
+                "prefect.resource.name": f"{finding.source} of {settings.lake}",
             },
             payload={"message": text.escaped(finding.message)},
         )

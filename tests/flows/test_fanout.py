@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.states import Failed
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
@@ -15,6 +18,8 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from ocsf_lake import config
 from ocsf_lake.flows import fanout
+from ocsf_lake.flows.report import Report
+from ocsf_lake.ingest.run import BatchFailure, Summary
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import LOGS, RUNNERS
@@ -52,6 +57,37 @@ def test_dask_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(ConfigError, match=r"ocsf-lake\[dask\]"):
         fanout.task_runner(config.load(task_runner="dask"))
+
+
+def test_progress_is_told_as_batches_end_and_a_server_that_is_away_stops_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+
+    def away(_: object, progress: float, __: str) -> None:
+        told.append(progress)
+        raise httpx.ConnectError("All connection attempts failed")
+
+    monkeypatch.setattr(fanout, "create_progress_artifact", lambda *_: None)
+    monkeypatch.setattr(fanout, "update_progress_artifact", away)
+    monkeypatch.setattr(fanout, "SHOWN_SECONDS", 0.0)
+    throttled = Summary(failures=[BatchFailure("c", "aws_vpc_flow", "slow down", True, "RetriableError")])
+    ended = [("1", ["a"], Summary()), ("2", ["b", "c"], throttled), ("3", ["d"], BrokenExecutor())]
+    runs = fanout._Runs("aws_vpc_flow", config.load(), Report("run", "aws_vpc_flow"), 4)
+    monkeypatch.setattr(runs, "_ended", lambda _: iter(ended))
+    assert (runs.side_by_side(["a", "b", "c", "d"]), runs.passing, told) == (["d"], ["c"], [25.0, 50.0, 50.0])
+
+
+def test_processes_of_a_run_that_is_killed_end_with_it() -> None:
+    """The output of this one ends when none of them can write to it any more, which Prefect's worker waits for, too."""
+    program = (
+        "import multiprocessing, os\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from ocsf_lake.flows.parent import end_with_it\n"
+        "pool = ProcessPoolExecutor(2, multiprocessing.get_context('spawn'), initializer=end_with_it)\n"
+        "assert pool.submit(os.getpid).result() != os.getpid()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, cwd=PROJECT, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
 # -- on the embedded server -------------------------------------------------------------------------------------------
@@ -140,10 +176,10 @@ def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, An
     assert kinds == {"progress", "markdown", "table"}
     tables = [(key, json.loads(data)) for key, kind, data in told["artifacts"] if kind == "table"]
     (failures,) = [rows for key, rows in tables if key == "failures-aws-cloudtrail"]
-    assert {row["what"] for row in failures} == {"batch"}
-    assert {row["reason"] for row in failures} == {"<b>a | defect</b>"}
+    assert {row["what"] for row in failures} == {"`batch`"}
+    assert {row["reason"] for row in failures} == {"`<b>a | defect</b>`"}
     assert told["runs"] == [f"backfill {source} {LOGS.first} to {LOGS.last}" for source in ("acme", "aws_cloudtrail")]
     of_acme = [row for key, rows in tables if key == "failures-acme" for row in rows]
-    (left_out,) = [row for row in of_acme if row["what"] == "object"]
-    assert left_out["name"].endswith("4.json")
+    (left_out,) = [row for row in of_acme if row["what"] == "`object`"]
+    assert left_out["name"].endswith("4.json`")
     assert "the process ended" in left_out["reason"]

@@ -87,12 +87,13 @@ def test_the_page_says_what_ingest_prints() -> None:
     assert "2 batches failed" in page
 
 
-def test_each_failed_batch_and_object_is_a_row() -> None:
-    rows = a_report("gone\x1b[2J").failure_rows()
-    assert [(row["what"], row["name"]) for row in rows] == [
-        ("batch", "b1"), ("batch", "b2"), ("object", "gone\\x1b[2J"),
-    ]  # fmt: skip
-    assert all("\x1b" not in row["reason"] for row in rows)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_each_failed_batch_and_object_is_a_row_of_text_in_markdown(text: str) -> None:
+    rows = a_report(text).failure_rows()
+    assert {tag for row in rows for cell in row.values() for tag in tags(cell)} == {"p", "code"}
+    read = [(shown(row["what"]), shown(row["name"]), shown(row["reason"])) for row in rows]
+    reason = texts.escaped(text)
+    assert read == [("batch", "b1", reason), ("batch", "b2", reason), ("object", reason, reason)]
 
 
 def test_no_count_of_a_source_is_forgotten_when_tasks_are_added_up() -> None:

@@ -167,12 +167,13 @@ def asked(lake: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
         return list(connection.sql(sql).fetchall())
 
 
-def died_early(server: Server, state: str) -> str:
-    """The id of a run whose worker died in this state, before the first heartbeat."""
+def left_in(server: Server, state: str, **ended: str) -> str:
+    """The id of a run that came to this state and then ended so, or whose worker died before the first heartbeat."""
     flow = server.post("/flows/", {"name": "backfill"})["id"]
     waiting = {"flow_id": flow, "tags": ["ocsf-lake"], "state": {"type": "SCHEDULED"}}
     run = str(server.post("/flow_runs/", waiting)["id"])
-    assert server.post(f"/flow_runs/{run}/set_state", {"state": {"type": state}})["status"] == "ACCEPT"
+    for wanted in [{"type": state}, *([ended] if ended else [])]:
+        assert server.post(f"/flow_runs/{run}/set_state", {"state": wanted})["status"] == "ACCEPT"
     return run
 
 
@@ -227,6 +228,24 @@ def test_deploying_again_makes_no_automation_twice(server: Server, deployed: Pat
         with pytest.raises(ConfigError, match="no notification block 'slack-webhook/nobody'"):
             deployments.automate(DEPLOY / "automations.yaml", "slack-webhook/nobody", lambda _: None)
     assert there() == before
+
+
+def test_what_a_file_no_longer_has_is_deleted_or_named(server: Server, deployed: Path, wanted: dict[str, Any]) -> None:
+    def watching() -> dict[str, Any]:
+        (found,) = [item for item in server.post("/deployments/filter") if item["name"] == "watch"]
+        return dict(found)
+
+    former = {"slug": "former", "active": True, "schedule": {"cron": "0 3 * * *"}}
+    server.post(f"/deployments/{watching()['id']}/schedules", [former])
+    without = [item for item in wanted["deployments"] if item["name"] not in ("aws_cloudtrail", "backfill")]
+    said: list[str] = []
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        deployments.tidy(without, said.append)
+    assert [line.partition("; ")[0] for line in sorted(said)] == [
+        "not in the file, and run by their schedules still: ingest/aws_cloudtrail",
+        "schedule former of watch/watch is not in the file, and was deleted",
+    ]
+    assert [schedule["slug"] for schedule in watching()["schedules"]] == ["every-15-minutes"]
 
 
 def test_a_worker_does_what_the_schedule_wants(
@@ -294,12 +313,17 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
         return int(query(lake, mine)[0][0])
 
     began = time.monotonic()
-    killed = {died_early(server, "PENDING"), died_early(server, "RUNNING")}
+    killed = {left_in(server, "PENDING"), left_in(server, "RUNNING")}
+    endings = [("FAILED", "Failed"), ("FAILED", "TimedOut"), ("FAILED", "Quarantined"), ("CRASHED", "Quarantined")]
+    for kind, name in [*endings, ("COMPLETED", "Findings")]:
+        left_in(server, "RUNNING", type=kind, name=name, message=f"{kind} as {name}")
     workers = [server.worker(f"first{number}", "backfill", **lake) for number in range(2)]
     try:
-        told = json.loads(server.run(*command, "--json", **lake))
-        assert (told["estimate"]["objects"], told["estimate"]["known"]) == (logs.of_objects, 0)
-        assert [run["new"] for run in told["runs"]] == [True] * -(-logs.days // history.days)
+        submitted = json.loads(server.run(*command, "--json", **lake))
+        assert (submitted["estimate"]["objects"], submitted["estimate"]["known"]) == (logs.of_objects, 0)
+        assert [run["new"] for run in submitted["runs"]] == [True] * -(-logs.days // history.days)
+        with temporary_settings({PREFECT_API_URL: server.url}):  # which forgets what it heard of runs
+            deployments.automate(server.folder / "deploy/automations.yaml", "custom-webhook/oncall", lambda _: None)
         for kills in range(history.kills):
             until(
                 lambda: done() > logs.of_objects * kills // (history.kills + 1),  # noqa: B023 - asked in this round
@@ -321,8 +345,8 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
     print(f"{logs.of_objects:,} objects, {logs.of_records:,} records, {2 * history.kills} kills, {took:,.0f} seconds")
     days = f"eventday BETWEEN '{logs.first:%Y%m%d}' AND '{logs.last:%Y%m%d}'"
     counted = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
-    found = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
-    assert found == [(logs.of_records, logs.of_records, logs.of_objects)]
+    rows = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
+    assert rows == [(logs.of_records, logs.of_records, logs.of_objects)]
     assert query(lake, "SELECT count(*) FROM batches WHERE state <> 'done'") == [(0,)]
 
     def crashed() -> bool:
@@ -330,7 +354,16 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
         return killed <= {run["id"] for run in found if "No heartbeat" in (run["state"]["message"] or "")}
 
     until(crashed, PATIENCE, "the automation that marks the killed runs as crashed")
-    until(lambda: "ocsf-lake: a run failed" in {item["subject"] for item in alerts}, PATIENCE, "an alert of it")
+
+
+    def told() -> list[str]:
+        return [item["body"].partition(": ")[2] for item in alerts if item["subject"] == "ocsf-lake: a run failed"]
+
+    until(lambda: any("No heartbeat" in reason for reason in told()), PATIENCE, "an alert of it")
+    found = [reason for reason in told() if " as " in reason]
+    assert sorted(found) == sorted(f"{kind} as {name}" for kind, name in endings)
+    failed = {"filter": {"event": {"prefix": ["prefect.automation.action.failed"]}}}
+    assert server.post("/events/filter", failed)["events"] == []
 
 
 def test_the_catalog_is_checked_by_a_flow(
@@ -436,22 +469,29 @@ def test_a_limit_on_a_source_s_tag_holds_over_all_runs(server: Server, monkeypat
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         assert two_runs("free") == [True, True]
         assert two_runs("limited") == [False, False]
+    wanted = {"names": ["tag:limited"], "slots": 1, "mode": "concurrency", "lease_duration": 60}
+    lease = server.post("/v2/concurrency_limits/increment-with-lease", wanted)["lease_id"]
+    assert (server.folder / "concurrency_leases" / f"{lease}.json").exists()  # a server that starts again knows of it
 
 
 # -- alerts -----------------------------------------------------------------------------------------------------------
 def test_what_watch_finds_is_sent_to_the_notification_block(
     server: Server, deployed: Path, alerts: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("OCSF_LAKE_LAKE", str(tmp_path / "lake"))
-    with lakes.opened(config.load()) as opened:
-        opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        state = watch(return_state=True)
-    assert (state.name, state.message) == ("Findings", "1 finding")
-    subject = "ocsf-lake: batches failed"
-    until(lambda: subject in {item["subject"] for item in alerts}, PATIENCE, "the alert")
-    (body,) = {item["body"] for item in alerts if item["subject"] == subject}
-    assert body.startswith("aws_cloudtrail: 1 object")
+    found = [str(tmp_path / name) for name in ("lake", "other")]
+    for lake in found:
+        monkeypatch.setenv("OCSF_LAKE_LAKE", lake)
+        with lakes.opened(config.load()) as opened:
+            opened.ledger.note([ObjectRef("s3://logs/gone", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
+        with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            state = watch(return_state=True)
+        assert (state.name, state.message) == ("Findings", "1 finding")
+
+    def bodies() -> list[str]:
+        return sorted(item["body"] for item in alerts if item["subject"] == "ocsf-lake: batches failed")
+
+    until(lambda: len(bodies()) == len(found), PATIENCE, "the alert of each lake")
+    assert [body.partition(": 1 object")[0] for body in bodies()] == [f"aws_cloudtrail of {lake}" for lake in found]
 
 
 # -- a project of one's own -------------------------------------------------------------------------------------------

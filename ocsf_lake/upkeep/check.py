@@ -136,8 +136,9 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         refused = [one for one in waiting if reasons[one]]
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
+            judge = lost_files.Judge(lake)
             for one in refused:
-                ways = lost_files.ways(lost_files.judged(lake, one, lost[one], reasons[one]))
+                ways = lost_files.ways(judge.judged(one, lost[one], reasons[one]))
                 repair.refused += [f"batch {one}: {way}" for way in list(ways) or [str(reasons[one])]]
             break
         waiting = refused  # what they are made of may be there now

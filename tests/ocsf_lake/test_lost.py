@@ -91,14 +91,14 @@ def test_what_comes_back_before_it_is_done_is_not_written_off(
     (path,) = files(found)
     data = path.read_bytes()
     path.unlink()
-    judged = lost.judged
+    judged = lost.Judge.judged
 
     def put_back(*given: Any) -> Any:
         found_lost = judged(*given)
         path.write_bytes(data)
         return found_lost
 
-    monkeypatch.setattr(lost, "judged", put_back)
+    monkeypatch.setattr(lost.Judge, "judged", put_back)
     assert done_without(found).parts == []
     assert len(rows(found, PLACES)) == EACH
 
@@ -161,6 +161,32 @@ def test_a_lost_file_of_a_mapper_that_has_changed_is_made_anew_by_a_remap(
     assert remap.remap(tiny_lake, remap.Chosen("tiny", DAY, DAY)).refused == {}
     assert rows(tiny_lake, PLACES) == before
     is_sound(tiny_lake)
+
+
+def test_objects_of_many_days_are_not_mapped_for_each_of_them(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    found = settings(batch_objects=5)
+    for number in range(5):
+        tiny_log(tmp_path, number, 11 + number)
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    for path in files(found):
+        path.unlink()
+    mapper(actor__user__name=col.account)
+    mapped: list[str] = []
+    pieces = remap.Source.pieces
+
+    def counted(source: Any, ref: Any) -> Any:
+        mapped.append(ref.uri)
+        return pieces(source, ref)
+
+    monkeypatch.setattr(remap.Source, "pieces", counted)
+    assert [part.way for part in listed(found).left] == [Way.REMAP] * 5
+    assert len(mapped) == 5 + 4
+    mapped.clear()
+    assert remap.remap(found, remap.Chosen("tiny", DAY, date(2025, 3, 15))).partitions == 5
+    assert len(mapped) == 5 + 4
+    assert len(rows(found, PLACES)) == 20
 
 
 @pytest.mark.slow

@@ -134,6 +134,12 @@ def standing(engine: sa.Engine, table: str) -> dict[str, FileInfo]:
         return {file.path: file for file in _files(connection, WRITTEN_OFF.c.table_name == table)}
 
 
+def file(engine: sa.Engine, path: str) -> FileInfo | None:
+    """One that is written off; None where it is not."""
+    with engine.connect() as connection:
+        return next(iter(_files(connection, WRITTEN_OFF.c.path == path)), None)
+
+
 def files_of(engine: sa.Engine, batch_id: str) -> list[FileInfo]:
     """Those of a batch that are written off."""
     with engine.connect() as connection:

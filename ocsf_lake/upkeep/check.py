@@ -137,9 +137,9 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
             judge = lost_files.Judge(lake)
-            for one in refused:
-                ways = lost_files.ways(judge.judged(one, lost[one], reasons[one]))
-                repair.refused += [f"batch {one}: {way}" for way in list(ways) or [str(reasons[one])]]
+            found = [item for one in refused for item in judge.judged(one, lost[one], reasons[one])]
+            others = sorted(set(refused) - {item.batch_id for item in found})
+            repair.refused += [*lost_files.ways(found), *(f"batch {one}: {reasons[one]}" for one in others)]
             break
         waiting = refused  # what they are made of may be there now
     repair.refused += repair_catalogs(lake)

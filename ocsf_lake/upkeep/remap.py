@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ import pyarrow.parquet as pq
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import engines, moving
-from ocsf_lake.ingest.parts import SetAsideError, Source
+from ocsf_lake.ingest.parts import Part, PartBuilder, SetAsideError, Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
@@ -60,7 +61,6 @@ NumbersByObject = Mapping[tuple[str, str], Numbers | None]
 """URI and ETag of an object -> numbers of its records, sorted; None for all that come out in the partition."""
 Records = Mapping[tuple[str, str], set[int]]
 """URI and ETag of an object -> numbers of records."""
-NONE = pa.array([], pa.int64())
 MOST_ROWS = 5_000_000
 """Rows of other files whose places are remembered."""
 
@@ -225,6 +225,30 @@ def _refusal(lake: Lake, table: str) -> RefusedError | None:
     lacking = [path for path in compact.unregistered(lake, table) if lake.store.size(path) is None]
     # What was lost before a catalog had it, no sync can add.
     return (RefusedError if lacking else PassingError)(reason)
+
+
+@dataclass
+class _Wanted:
+    """Records of an object that are wanted, and what came out of them.
+
+    Args:
+        numbers: Their numbers; None for all that come out in the partition.
+        but: Of all, those that are not.
+        known: Of all, those that have to be among them, where that is known.
+    """
+
+    numbers: Numbers | None
+    but: Set[int]
+    known: Numbers | None
+    seen: list[Numbers] = field(default_factory=list)
+    places: set[Partition] = field(default_factory=set)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def has(self, numbers: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of some records are wanted."""
+        if self.numbers is not None:
+            return np.isin(numbers, self.numbers)
+        return np.isin(numbers, sorted(self.but), invert=True)
 
 
 @dataclass
@@ -477,36 +501,24 @@ class _Work:
                 rows, paths = by_class.get(file.class_uid, (0, []))
                 by_class[file.class_uid] = (rows + file.rows, [*paths, path])
 
-        for ref in refs:
-            numbers = numbers_by_object[ref.uri, ref.etag]
-            left_out = pa.array(sorted((but or {}).get((ref.uri, ref.etag), ())), pa.int64())
-            seen: list[Numbers] = []
-            places: set[Partition] = set()
-            reasons: dict[int, str] = {}
-            try:
-                for piece in reading.pieces(ref):
-                    for routed in router.map([(piece.raw_object, piece.chunk)]):
-                        if routed.engine.mapper.name == self.chosen.source:
-                            mapped = self._redacted(routed.mapped)
-                            events = _only(mapped.events, numbers, left_out)
-                            seen += self._added(writer, events, partition, None if numbers is not None else places)
-                            if writer.bytes > MOST_BYTES:
-                                end_files()
-                            reasons |= _reasons(mapped.rejects, numbers)
-            except (OcsfMappersError, SetAsideError, OSError) as error:
-                if isinstance(error, objects.GoneError | ReadError | SetAsideError):
-                    raise RefusedError(f"{ref.uri}: {error}") from error
-                if isinstance(error, objects.ObjectError | OSError):
-                    raise PassingError(f"{ref.uri}: {error}") from error
-                raise
-            if numbers is None:
-                self.places[ref.key] = frozenset(places)
-            needed = numbers if numbers is not None else (known or {}).get(ref.key)
-            lost = np.setdiff1d(needed, np.concatenate(seen)) if needed is not None and seen else needed
-            if lost is not None and len(lost):
-                why = reasons.get(int(lost[0]), "the mapper makes no event of it")
-                why = why if numbers is not None else "none that is where it was"
-                raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
+        wanted_by_uri = {
+            ref.uri: _Wanted(numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (known or {}).get(ref.key))
+            for ref in refs
+        }
+        waiting = deque(refs)
+        for part in _parts(reading, refs):
+            for routed in router.map([(piece.raw_object, piece.chunk) for piece in part.pieces]):
+                if routed.engine.mapper.name == self.chosen.source:
+                    mapped = self._redacted(routed.mapped)
+                    self._add(writer, _chosen(mapped.events, wanted_by_uri), partition, wanted_by_uri)
+                    if writer.bytes > MOST_BYTES:
+                        end_files()
+                    for row in _chosen(mapped.rejects, wanted_by_uri).slice(0, 100).to_pylist():
+                        wanted_by_uri[row["source_object"]].reasons[row["source_record"]] = row["reason"]
+            while waiting[0] != part.pieces[-1].ref:
+                self._end(waiting.popleft(), wanted_by_uri)
+        for ref in waiting:
+            self._end(ref, wanted_by_uri)
         end_files()
         exact = [numbers for numbers in numbers_by_object.values() if numbers is not None]
         before, after = sum(map(len, exact)), sum(rows for rows, _ in by_class.values())
@@ -519,24 +531,35 @@ class _Work:
             return mapped
         return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
-    def _added(
-        self, writer: Writer, events: pa.Table, partition: Partition, places: set[Partition] | None
-    ) -> list[Numbers]:
-        """Adds the events that are of a partition, as all have to be without a set for places; gives their records."""
-        numbers = []
+    def _add(
+        self, writer: Writer, events: pa.Table, partition: Partition, wanted_by_uri: Mapping[str, _Wanted]
+    ) -> None:
+        """Adds the events that are of a partition, as all have to be whose records are known."""
         for place, class_uid, rows in parquet.split(events):
-            if places is not None:
-                places.add(place)
-            if place != partition and places is not None:
-                continue
-            if place != partition:
-                where = f"{place.table}/{'/'.join(place.values)}"
-                record, uri = rows["source_record"][0].as_py(), rows["source_object"][0].as_py()
-                raise RefusedError(f"record {record} of {uri} would be in {where} instead")
-            writer.add([(place, class_uid, rows)])
-            numbers.append(rows["source_record"].to_numpy())
+            numbers = rows["source_record"].to_numpy()
+            for uri, own in _by_object(rows):
+                wanted = wanted_by_uri[uri]
+                if place != partition and wanted.numbers is not None:
+                    where = f"{place.table}/{'/'.join(place.values)}"
+                    raise RefusedError(f"record {numbers[own[0]]} of {uri} would be in {where} instead")
+                wanted.places.add(place)
+                if place == partition:
+                    wanted.seen.append(numbers[own])
+            if place == partition:
+                writer.add([(place, class_uid, rows)])
         writer.settle()
-        return numbers
+
+    def _end(self, ref: ObjectRef, wanted_by_uri: Mapping[str, _Wanted]) -> None:
+        """Whether all records of an object are there that have to be."""
+        wanted = wanted_by_uri[ref.uri]
+        if wanted.numbers is None:
+            self.places[ref.key] = frozenset(wanted.places)
+        needed = wanted.numbers if wanted.numbers is not None else wanted.known
+        lost = needed if needed is None or not wanted.seen else np.setdiff1d(needed, np.concatenate(wanted.seen))
+        if lost is not None and len(lost):
+            why = wanted.reasons.get(int(lost[0]), "the mapper makes no event of it")
+            why = why if wanted.numbers is not None else "none that is where it was"
+            raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
 
     def _ref(self, uri: str, etag: str) -> ObjectRef:
         """An object as it is now, which has to be as it was."""
@@ -617,12 +640,40 @@ def rebuild_files(
         return rebuilt
 
 
-def _only(rows: pa.Table, numbers: Numbers | None, but: pa.Array = NONE) -> pa.Table:
-    if numbers is not None:
-        return rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
-    return rows.filter(pc.invert(pc.is_in(rows["source_record"], but))) if len(but) else rows
+def _parts(reading: Source, refs: Sequence[ObjectRef]) -> Iterator[Part]:
+    """The records of objects, those of small ones together.
+
+    Raises:
+        RefusedError: An object cannot be read; a `PassingError` where it may be possible later.
+    """
+    builder = PartBuilder(reading.settings)
+    for ref in refs:
+        try:
+            for piece in reading.pieces(ref):
+                yield from builder.add(piece)
+        except (OcsfMappersError, SetAsideError, OSError) as error:
+            if isinstance(error, objects.GoneError | ReadError | SetAsideError):
+                raise RefusedError(f"{ref.uri}: {error}") from error
+            if isinstance(error, objects.ObjectError | OSError):
+                raise PassingError(f"{ref.uri}: {error}") from error
+            raise
+    yield from builder.rest()
 
 
-def _reasons(rejects: pa.Table, numbers: Numbers | None) -> dict[int, str]:
-    """Why the first of these records are no events."""
-    return {row["source_record"]: row["reason"] for row in _only(rejects, numbers).slice(0, 100).to_pylist()}
+def _chosen(rows: pa.Table, wanted_by_uri: Mapping[str, _Wanted]) -> pa.Table:
+    """Those that are of records which are wanted."""
+    numbers, keep = rows["source_record"].to_numpy(), np.zeros(len(rows), bool)
+    for uri, own in _by_object(rows):
+        keep[own] = wanted_by_uri[uri].has(numbers[own])
+    return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def _by_object(rows: pa.Table) -> Iterator[tuple[str, Numbers]]:
+    """URI of each object that rows are of, and which they are."""
+    uris = rows["source_object"].combine_chunks().dictionary_encode()
+    codes = uris.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(1, len(uris.dictionary)))
+    for uri, own in zip(uris.dictionary.to_pylist(), np.split(order, bounds), strict=False):  # of no rows, one part
+        if len(own):
+            yield uri, own

@@ -174,15 +174,17 @@ def test_objects_of_many_days_are_not_mapped_for_each_of_them(
         path.unlink()
     mapper(actor__user__name=col.account)
     mapped: list[str] = []
-    pieces = remap.Source.pieces
+    together: list[int] = []
+    pieces, map_all = remap.Source.pieces, remap.Router.map
 
     def counted(source: Any, ref: Any) -> Any:
         mapped.append(ref.uri)
         return pieces(source, ref)
 
     monkeypatch.setattr(remap.Source, "pieces", counted)
+    monkeypatch.setattr(remap.Router, "map", lambda self, parts: [together.append(len(parts)), map_all(self, parts)][1])
     assert [part.way for part in listed(found).left] == [Way.REMAP] * 5
-    assert len(mapped) == 5 + 4
+    assert (len(mapped), together) == (5 + 4, [5, 1, 1, 1, 1])
     mapped.clear()
     assert remap.remap(found, remap.Chosen("tiny", DAY, date(2025, 3, 15))).partitions == 5
     assert len(mapped) == 5 + 4

@@ -443,13 +443,17 @@ class _Work:
             self.rows.clear()
             self.looked_at = 0
         others = origins.other_files(self.lake, batch_ids, self.chosen.source, own)
-        unseen = (other for other in others if other[0] not in self.rows)
-        new = [(path, digest) for path, size, digest in unseen if self.lake.store.size(path) == size]
+        new = []
+        for path, size, digest in others:
+            if path not in self.rows and self.lake.store.size(path) == size:
+                new.append((path, digest))
+            else:
+                self.rows.setdefault(path, {})  # it is lost too
         for (path, _), local in zip(new, fetched.fetch(self.lake.store, new, folder), strict=True):
             self.rows[path] = _rows_of([local], self.engine.fingerprint)[0]
             self.looked_at += pq.read_metadata(local).num_rows
         for path, _, _ in others:
-            yield from ((key, numbers) for key, numbers in self.rows.get(path, {}).items() if key in keys)
+            yield from ((key, numbers) for key, numbers in self.rows[path].items() if key in keys)
 
     def _is_there(self, uri: str, etag: str) -> bool:
         if (uri, etag) not in self.there:

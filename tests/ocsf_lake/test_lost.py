@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
+from ocsf_lake.export import run as export
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import written_off
@@ -323,6 +324,26 @@ def test_a_file_that_is_there_again_is_taken_back(is_moved: bool, settings: Make
     made_anew(found)
     assert len(rows(found, PLACES)) == 2 * EACH
     is_sound(found)
+
+
+def test_a_file_that_was_exported_and_is_taken_back_is_not_exported_again(
+    settings: Make, tmp_path: Path, raw_gone: None
+) -> None:
+    found = settings(export_region="eu-central-1")
+    take(tmp_path / "logs", found, 0, 1, 2)
+    given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+    later = {"clock": lambda: datetime.now(UTC) + timedelta(days=1)}
+    assert export.export(*given, **later).events == 3 * EACH
+    path = files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    done_without(found)
+    compact.compact(found)
+    path.write_bytes(data)
+    assert synced(found).taken_back
+    assert export.export(*given, **later).waiting == 0
+    made_anew(found)
+    assert export.export(*given, **later).waiting == 0
 
 
 def test_a_file_is_taken_back_once(settings: Make, tmp_path: Path, raw_gone: None) -> None:

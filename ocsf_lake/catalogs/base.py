@@ -314,7 +314,11 @@ class Catalogs:
     def register(
         self, batch_id: str, files: Sequence[FileInfo | HeldFile], earlier: Sequence[Partition] = ()
     ) -> None:
-        """See `Catalog`."""
+        """See `Catalog`; tables that are not there, or lack columns, are put right first."""
+        from ocsf_lake.catalogs.definitions import definition  # which needs this module
+
+        for name in sorted({file.partition.table for file in files}) if self.all else ():
+            self.create_or_evolve(definition(name))
         for catalog in self.all:
             catalog.register(batch_id, files, earlier)
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from ocsf_lake.catalogs.definitions import definition, partition_of
+from ocsf_lake.catalogs.definitions import partition_of
 from ocsf_lake.ingest import duplicates, moving, routed
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Failure, PartialReadError
@@ -278,7 +278,5 @@ def register(batch: Batch, lake: Lake, result: Result, earlier: Iterable[str] = 
         result: What became of it.
         earlier: Folders that an earlier attempt may have registered files in.
     """
-    for name in sorted({file.partition.table for file in result.files}):
-        lake.catalog.create_or_evolve(definition(name))
     elsewhere = {partition for folder in earlier if (partition := partition_of(folder)) is not None}
     lake.catalog.register(batch.id, result.files, sorted(elsewhere - {file.partition for file in result.files}))

@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,12 +24,13 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, marker, objects, orphans, records, replays
+from ocsf_lake.ledger import chain, marker, objects, orphans, records, replays, written_off
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, Kind, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
-from ocsf_lake.storage import layout, parquet
+from ocsf_lake.storage import fetched, layout, parquet
+from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import RetriableError
@@ -104,6 +107,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         The new batches.
 
     Raises:
+        LakeFileError: Records of the batch in quarantine are lost; nothing was changed.
         RetriableError: Another run works on the batch, or on its source's quarantine.
         WriteError: The lake refused a file.
     """
@@ -161,6 +165,9 @@ class _Moving:
         """Writes files of quarantine anew, without the objects' rows and under other names; nobody sees them yet."""
         for batch_id in self.ids:
             self._files[batch_id] = []
+            for file in written_off.files_of(self.lake.ledger.engine, batch_id):
+                if file.partition.table == QUARANTINE:  # whose records nobody knows
+                    raise LakeFileError("a file of the lake was lost and written off", file=file.path)
             for file in self.lake.ledger.files_of(batch_id):
                 self._files[batch_id] += self._without(batch_id, file)
 
@@ -168,8 +175,9 @@ class _Moving:
         store, keys = self.lake.store, {ref.key for ref in self.refs}
         if file.partition.table != QUARANTINE:
             return [file]
-        with store.fs.open(store.path(file.path), "rb") as stream:
-            rows = pq.read_table(stream)
+        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+            (local,) = fetched.fetch(store, [(file.path, file.sha256)], Path(folder))
+            rows = pq.read_table(local)
         places = zip(rows["source_object"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)
         moved = [place if place in keys else None for place in places]
         if not any(moved):

@@ -22,6 +22,7 @@ from ocsf_lake.ledger.copies import Copies
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import objects, retry
+from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Engine, Mapper, registry
 from ocsf_mappers.compiler.statistics import FirstSeen, SchemaDrift
@@ -393,7 +394,12 @@ def _reread(planner: Planner, source: str) -> None:
                 planned.reread += 1
             planned.known -= 1
     for batch_id, refs in moving.items():
-        planned.batch_ids += reread.move(lake, batch_id, refs, planner.grouped(source, refs))
+        try:
+            planned.batch_ids += reread.move(lake, batch_id, refs, planner.grouped(source, refs))
+        except LakeFileError as error:  # the others need not wait
+            planned.reread -= len(refs)
+            for ref in refs:
+                planned.unread.add(NotRead(ref.uri, State.KEPT, f"what quarantine has of its batch is lost: {error}"))
 
 
 def work(batch_ids: Sequence[str], settings: Settings, progress: OnProgress | None = None) -> Summary:

@@ -118,11 +118,12 @@ def take_back(engine: sa.Engine, store: Store, path: str, new_path: str) -> None
         (row,) = connection.execute(sa.select(WRITTEN_OFF).where(WRITTEN_OFF.c.path == path)).mappings()
     file = {**{name: row[name] for name in COLUMNS}, "path": new_path}
     put = {WRITTEN_OFF.name: [{**row, "taken_back_at": now()}], FILES.name: [file]}
-    record = records.write_moved(store, number, "take_back", put, {})
+    moved = {path: new_path}  # what was exported is exported under its new name
+    record = records.write_moved(store, number, "take_back", put, moved)
     failpoint("noted")
     with engine.begin() as connection:
         generations.check(connection, [_info(*(file[name] for name in COLUMNS))])
-        compactions.apply(connection, put, {})
+        compactions.apply(connection, put, moved)
         detail = {"table": row["table_name"], "beside": [record]}
         chain.append(connection, kind="take-back", subject=path, added=chain.of_rows([file]), detail=detail)
     failpoint("taken back")
@@ -132,6 +133,12 @@ def standing(engine: sa.Engine, table: str) -> dict[str, FileInfo]:
     """Path -> file, of those of a table that are written off."""
     with engine.connect() as connection:
         return {file.path: file for file in _files(connection, WRITTEN_OFF.c.table_name == table)}
+
+
+def file(engine: sa.Engine, path: str) -> FileInfo | None:
+    """One that is written off; None where it is not."""
+    with engine.connect() as connection:
+        return next(iter(_files(connection, WRITTEN_OFF.c.path == path)), None)
 
 
 def files_of(engine: sa.Engine, batch_id: str) -> list[FileInfo]:

@@ -136,9 +136,10 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         refused = [one for one in waiting if reasons[one]]
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
-            for one in refused:
-                ways = lost_files.ways(lost_files.judged(lake, one, lost[one], reasons[one]))
-                repair.refused += [f"batch {one}: {way}" for way in list(ways) or [str(reasons[one])]]
+            judge = lost_files.Judge(lake)
+            found = [item for one in refused for item in judge.judged(one, lost[one], reasons[one])]
+            others = sorted(set(refused) - {item.batch_id for item in found})
+            repair.refused += [*lost_files.ways(found), *(f"batch {one}: {reasons[one]}" for one in others)]
             break
         waiting = refused  # what they are made of may be there now
     repair.refused += repair_catalogs(lake)

@@ -16,6 +16,7 @@ from ocsf_lake.storage import fetched, layout, objects
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
+from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import origins, rebuild, remap
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
@@ -63,49 +64,100 @@ def by_batch(drifts: Iterable[Drift]) -> dict[str, set[str]]:
     return paths
 
 
-def judged(lake: Lake, batch_id: str, paths: Iterable[str], why: str | None) -> list[Lost]:
-    """What can be done about lost files of a batch.
-
-    Args:
-        lake: The lake.
-        batch_id: The batch.
-        paths: The files.
-        why: Why they cannot be made again, see `ocsf_lake.upkeep.rebuild`; None where they can.
-    """
-    batch = lake.ledger.batch(batch_id, done=True)
-    asked = set(paths)
-    files = [file for file in lake.ledger.files_of(batch_id) if file.path in asked and not _is_there(lake, file)]
-    if batch is None or not files:
-        return []
-    raw_error = _raw_error(lake, batch_id) if why is not None and not isinstance(why, AT_ONCE) else None
-    anew = _Anew(lake, batch.source)
-    return [Lost(file, batch_id, batch.source, *_judged(anew, file, why, raw_error)) for file in files]
-
-
 AT_ONCE = (rebuild.Passing, rebuild.Waiting)
 """Reasons of which it is clear what can be done."""
 
 
-def _judged(
-    anew: _Anew, file: FileInfo, why: str | None, raw_error: OcsfMappersError | None
-) -> tuple[str, Way, str]:
-    is_gone = anew.lake.store.size(file.path) is None
-    if why is None or (is_gone and rebuild.version_of(anew.lake, file) is not None):
-        return "", Way.SYNC, ""
-    reason, below = str(why), ""
-    if isinstance(why, AT_ONCE):
-        way = Way.AGAIN if isinstance(why, rebuild.Passing) else Way.OTHERS_FIRST
-    elif raw_error is not None:
-        reason += f"; {raw_error}" if str(raw_error) not in why else ""
-        way = Way.MEND_FIRST
-    else:
-        more, way, below = anew.judged(file.partition)
-        reason += f"; mapped once more: {more}" if more else ""
-    if way is Way.WRITE_OFF and isinstance(why, rebuild.Failed):
-        way = Way.MEND_FIRST
-    if way in (Way.WRITE_OFF, Way.OTHERS_FIRST) and not is_gone:
-        way = Way.DAMAGED
-    return reason, way, below
+class Judge:
+    """Says what can be done about lost files; what is found of a partition or an object is remembered.
+
+    Args:
+        lake: The lake, in which nothing may change meanwhile.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._trials: dict[str, remap.Trials] = {}
+        self._anew: dict[tuple[str, Partition], tuple[str, Way, str]] = {}
+        self._errors: dict[tuple[str, str], OcsfMappersError | None] = {}
+
+    def judged(self, batch_id: str, paths: Iterable[str], why: str | None) -> list[Lost]:
+        """What can be done about lost files of a batch.
+
+        Args:
+            batch_id: The batch.
+            paths: The files.
+            why: Why they cannot be made again, see `ocsf_lake.upkeep.rebuild`; None where they can.
+        """
+        ledger = self._lake.ledger
+        batch = ledger.batch(batch_id, done=True)
+        asked = set(paths)
+        files = [file for file in ledger.files_of(batch_id) if file.path in asked and not _is_there(self._lake, file)]
+        if batch is None or not files:
+            return []
+        raw_error = self._raw_error(batch_id) if why is not None and not isinstance(why, AT_ONCE) else None
+        return [Lost(file, batch_id, batch.source, *self._judged(batch.source, file, why, raw_error)) for file in files]
+
+    def _judged(
+        self, source: str, file: FileInfo, why: str | None, raw_error: OcsfMappersError | None
+    ) -> tuple[str, Way, str]:
+        is_gone = self._lake.store.size(file.path) is None
+        if why is None or (is_gone and rebuild.version_of(self._lake, file) is not None):
+            return "", Way.SYNC, ""
+        reason, below = str(why), ""
+        if isinstance(why, AT_ONCE):
+            way = Way.AGAIN if isinstance(why, rebuild.Passing) else Way.OTHERS_FIRST
+        elif raw_error is not None:
+            reason += f"; {raw_error}" if str(raw_error) not in why else ""
+            way = Way.MEND_FIRST
+        else:
+            key = source, file.partition
+            if key not in self._anew:
+                self._anew[key] = self._tried(*key)
+            more, way, below = self._anew[key]
+            reason += f"; mapped once more: {more}" if more else ""
+        if way is Way.WRITE_OFF and isinstance(why, rebuild.Failed):
+            way = Way.MEND_FIRST
+        if way in (Way.WRITE_OFF, Way.OTHERS_FIRST) and not is_gone:
+            way = Way.DAMAGED
+        return reason, way, below
+
+    def _raw_error(self, batch_id: str) -> OcsfMappersError | None:
+        """Why a raw object of a batch is not to be had though it may be there; None where none is."""
+        try:
+            refs = origins.objects_of(self._lake, [batch_id])
+        except origins.RefusedError:
+            return None
+        for ref in refs:
+            if ref.key not in self._errors:
+                self._errors[ref.key] = self._error(ref)
+            if (error := self._errors[ref.key]) is not None:
+                return error
+        return None
+
+    def _error(self, ref: ObjectRef) -> OcsfMappersError | None:
+        try:
+            with objects.opened(ref, self._lake.settings.input_access):
+                return None
+        except objects.GoneError:
+            return None
+        except OcsfMappersError as error:
+            return error
+
+    def _tried(self, source: str, partition: Partition) -> tuple[str, Way, str]:
+        """Why a partition cannot be mapped once more, what can be done, and where all of its raw objects lie."""
+        if partition.table in BESIDE:
+            return "", Way.WRITE_OFF, ""
+        try:
+            if source not in self._trials:
+                self._trials[source] = remap.Trials(self._lake, source)
+            return "", Way.REMAP, _common(self._trials[source].objects_read(partition))
+        except LakeFileError as error:
+            return str(error), Way.OTHERS_FIRST, ""
+        except (remap.PassingError, ConfigError) as error:
+            return str(error), Way.MEND_FIRST, ""
+        except origins.RefusedError as error:
+            return str(error), Way.WRITE_OFF, ""
 
 
 def _is_there(lake: Lake, file: FileInfo) -> bool:
@@ -118,55 +170,6 @@ def _is_there(lake: Lake, file: FileInfo) -> bool:
         except LakeFileError:
             return False
     return True
-
-
-def _raw_error(lake: Lake, batch_id: str) -> OcsfMappersError | None:
-    """Why a raw object of a batch is not to be had though it may be there; None where none is."""
-    try:
-        refs = origins.objects_of(lake, [batch_id])
-    except origins.RefusedError:
-        return None
-    for ref in refs:
-        try:
-            with objects.opened(ref, lake.settings.input_access):
-                pass
-        except objects.GoneError:
-            continue
-        except OcsfMappersError as error:
-            return error
-    return None
-
-
-class _Anew:
-    """Whether partitions with lost files can be mapped once more instead.
-
-    Args:
-        lake: The lake.
-        source: Of the lost files.
-    """
-
-    def __init__(self, lake: Lake, source: str) -> None:
-        self.lake = lake
-        self._source = source
-        self._known: dict[Partition, tuple[str, Way, str]] = {}
-
-    def judged(self, partition: Partition) -> tuple[str, Way, str]:
-        """Why not, what can be done, and where all of its raw objects lie; it is tried once."""
-        if partition not in self._known:
-            self._known[partition] = self._tried(partition)
-        return self._known[partition]
-
-    def _tried(self, partition: Partition) -> tuple[str, Way, str]:
-        if partition.table in BESIDE:
-            return "", Way.WRITE_OFF, ""
-        try:
-            return "", Way.REMAP, _common(remap.try_partition(self.lake, self._source, partition))
-        except LakeFileError as error:
-            return str(error), Way.OTHERS_FIRST, ""
-        except (remap.PassingError, ConfigError) as error:
-            return str(error), Way.MEND_FIRST, ""
-        except origins.RefusedError as error:
-            return str(error), Way.WRITE_OFF, ""
 
 
 def _common(uris: Iterable[str]) -> str:

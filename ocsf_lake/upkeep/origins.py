@@ -27,7 +27,7 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
         RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
     """
     refs: dict[tuple[str, str], ObjectRef] = {}
-    for current in _before_merges(lake, batch_ids):
+    for current in before_merges(lake, batch_ids):
         container = routed.containing_batch(lake.ledger, current) or current
         if (batch := lake.ledger.batch(container, done=True)) is None:
             continue
@@ -38,7 +38,7 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
     return [refs[key] for key in sorted(refs)]
 
 
-def _before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
+def before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
     """The batches, but no merges: the batches whose files these were made of."""
     compactions = Compactions(lake.ledger.engine)
     waiting = list(batch_ids)
@@ -66,7 +66,7 @@ def other_files(
         .where(BATCHES.c.source == source, row.table_name.not_in(BESIDE))
     )
     with lake.ledger.engine.connect() as connection:
-        new = ids = set(_before_merges(lake, batch_ids))
+        new = ids = set(before_merges(lake, batch_ids))
         while new:  # their files may have been merged, and those again
             merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
             new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids

@@ -15,6 +15,7 @@ from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, PLACE, QUARANTI
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import records, replays
+from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.tables import FILES, PURGES
@@ -168,15 +169,17 @@ def replayed(lake: Lake, source: str, files: Sequence[FileInfo]) -> list[tuple[A
         ).fetchall()
 
 
-def not_events(lake: Lake, source: str) -> Iterator[tuple[str, str, int]]:
-    """Places of all records that were no events when they were read: in quarantine, or left out as duplicates.
+def not_events(lake: Lake, batch_ids: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    """Places of records of batches that were no events when they were read: in quarantine, or left out as duplicates.
 
     Raises:
         LakeFileError: A file that says so is gone.
     """
     place = lake.store.path if lake.store.is_local else lake.store.uri
     for table, where in ((QUARANTINE, "true"), (DUPLICATES, "action = 'dropped'")):
-        names = [name for name in lake.files.paths(table) if f"/source={source}/" in name]
+        paths = sa.select(FILES.c.path).where(FILES.c.table_name == table)
+        with lake.ledger.engine.connect() as database:
+            names = sorted(name for (name,) in select_in(database, paths, FILES.c.batch_id, batch_ids))
         for name in names:
             if lake.store.size(name) is None:
                 raise LakeFileError(GONE, file=name)

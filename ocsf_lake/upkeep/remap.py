@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ import pyarrow.parquet as pq
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import engines, moving
-from ocsf_lake.ingest.parts import SetAsideError, Source
+from ocsf_lake.ingest.parts import Part, PartBuilder, SetAsideError, Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
@@ -60,7 +61,8 @@ NumbersByObject = Mapping[tuple[str, str], Numbers | None]
 """URI and ETag of an object -> numbers of its records, sorted; None for all that come out in the partition."""
 Records = Mapping[tuple[str, str], set[int]]
 """URI and ETag of an object -> numbers of records."""
-NONE = pa.array([], pa.int64())
+MOST_ROWS = 5_000_000
+"""Rows of other files whose places are remembered."""
 
 
 @dataclass
@@ -180,26 +182,73 @@ def remap(
     return summary
 
 
-def try_partition(lake: Lake, source: str, partition: Partition) -> set[str]:
-    """Sees whether a partition can be made anew, with what was lost of it; gives the URIs of the objects it takes.
+class Trials:
+    """Whether partitions can be made anew, with what was lost of them; each object is mapped a few times at most.
+
+    Args:
+        lake: The lake, in which nothing may change meanwhile.
+        source: Whose events are wanted.
 
     Raises:
-        RefusedError: It cannot; a `PassingError` where it may be possible later.
-        LakeFileError: Another file of the lake is gone that says what was in it.
-        ConfigError: There is no such source, or the lake's files are locked for good.
+        ConfigError: There is no such source.
     """
-    if partition.values[-1] == layout.UNKNOWN:
-        raise RefusedError("the day of its events is not known, and --remap goes by days")
-    engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
-    work = _Work(lake, engine, Chosen(source, date.min, date.max), None, redaction.of(lake.settings))
-    # Whether it comes out first: what stands in the way of that passes, and nothing else does.
-    read = work.objects_read(partition)
-    compact.check_lock(lake.settings)
-    if (reason := compact.refusal(lake, partition.table)) is not None:
-        lacking = [path for path in compact.unregistered(lake, partition.table) if lake.store.size(path) is None]
-        # What was lost before a catalog had it, no sync can add.
-        raise (RefusedError if lacking else PassingError)(reason)
-    return read
+
+    def __init__(self, lake: Lake, source: str) -> None:
+        engine = engines.engine(fields.mapper(source, lake.settings), lake.settings.ocsf_version)
+        self._work = _Work(lake, engine, Chosen(source, date.min, date.max), None, redaction.of(lake.settings))
+        self._refusals: dict[str, RefusedError | None] = {}
+
+    def objects_read(self, partition: Partition) -> set[str]:
+        """URIs of the objects that a partition would be made from.
+
+        Raises:
+            RefusedError: It cannot be made; a `PassingError` where it may be possible later.
+            LakeFileError: Another file of the lake is gone that says what was in it.
+            ConfigError: The lake's files are locked for good.
+        """
+        if partition.values[-1] == layout.UNKNOWN:
+            raise RefusedError("the day of its events is not known, and --remap goes by days")
+        # Whether it comes out first: what stands in the way of that passes, and nothing else does.
+        read = self._work.objects_read(partition)
+        lake, table = self._work.lake, partition.table
+        compact.check_lock(lake.settings)
+        if table not in self._refusals:
+            self._refusals[table] = _refusal(lake, table)
+        if (error := self._refusals[table]) is not None:
+            raise error
+        return read
+
+
+def _refusal(lake: Lake, table: str) -> RefusedError | None:
+    if (reason := compact.refusal(lake, table)) is None:
+        return None
+    lacking = [path for path in compact.unregistered(lake, table) if lake.store.size(path) is None]
+    # What was lost before a catalog had it, no sync can add.
+    return (RefusedError if lacking else PassingError)(reason)
+
+
+@dataclass
+class _Wanted:
+    """Records of an object that are wanted, and what came out of them.
+
+    Args:
+        numbers: Their numbers; None for all that come out in the partition.
+        but: Of all, those that are not.
+        known: Of all, those that have to be among them, where that is known.
+    """
+
+    numbers: Numbers | None
+    but: Set[int]
+    known: Numbers | None
+    seen: list[Numbers] = field(default_factory=list)
+    places: set[Partition] = field(default_factory=set)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def has(self, numbers: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of some records are wanted."""
+        if self.numbers is not None:
+            return np.isin(numbers, self.numbers)
+        return np.isin(numbers, sorted(self.but), invert=True)
 
 
 @dataclass
@@ -211,7 +260,16 @@ class _Work:
     """Without one, nothing is written into the lake."""
     hides: Policy | None
     read: set[str] = field(default_factory=set)
-    """URIs of the objects that were read."""
+    """URIs of the objects that a partition was made from."""
+    places: dict[tuple[str, str], frozenset[Partition]] = field(default_factory=dict)
+    """URI and ETag of an object that was mapped whole -> where its events came out: a batch has objects of many
+    partitions, each of which would have all of them mapped otherwise."""
+    there: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """URI and ETag of an object -> whether it is there as it was."""
+    rows: dict[str, NumbersByObject] = field(default_factory=dict)
+    """Path of a file -> its rows, of some that were looked at."""
+    looked_at: int = 0
+    """How many rows those are."""
 
     def partition(self, table: str, values: str, summary: Summary) -> None:
         """Rewrites one partition, where it has rows of another version of the mapper."""
@@ -243,6 +301,7 @@ class _Work:
             LakeFileError: Another file of the lake is gone that says what was in it.
         """
         values = "/".join(partition.values)
+        self.read = set()
         generation, files = Compactions(self.lake.ledger.engine).partition_files(partition.table, [values])[values]
         with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
             free = [replace(item, is_shipping=False) for item in files]
@@ -320,7 +379,9 @@ class _Work:
         if lost:
             known = numbers_by_object
             (folder / "others").mkdir()
-            numbers_by_object, but, gone = self._with_lost(known, lost, inputs.keys(), folder / "others")
+            numbers_by_object, but, gone = self._with_lost(
+                partition, known, lost, inputs.keys(), folder / "others"
+            )
         mapped = self.mapped(partition, numbers_by_object, folder / "new", but, known)
         if lost:
             _check_rows(sum(item.file.rows for item in files), sum(rows for rows, _ in mapped.values()), gone)
@@ -348,7 +409,7 @@ class _Work:
             yield one, renamed
 
     def _with_lost(
-        self, known: NumbersByObject, lost: Sequence[PartitionFile], own: Set[str], folder: Path
+        self, partition: Partition, known: NumbersByObject, lost: Sequence[PartitionFile], own: Set[str], folder: Path
     ) -> tuple[NumbersByObject, Records, list[str]]:
         """The objects of lost files too, all of whose records may have been in them.
 
@@ -361,32 +422,53 @@ class _Work:
         Raises:
             RefusedError: Of some of them it is not known which records they had, or whether they are there.
         """
-        keys = {ref.key for ref in origins.objects_of(self.lake, [item.batch_id for item in lost])}
+        batch_ids = [item.batch_id for item in lost]
+        every = {ref.key for ref in origins.objects_of(self.lake, batch_ids)}
+        keys = {key for key in every if key in known or partition in self.places.get(key, (partition,))}
+        self.read |= {uri for uri, _ in every - keys}
         gone = sorted(key for key in keys if key not in known and not self._is_there(*key))
-        keys -= set(gone)
-        if not keys:
+        if len(gone) == len(every):
             raise RefusedError(f"all of its raw objects are gone{f', as {gone[0][0]}' if gone else ''}")
-        but = {key: records - _known(known.get(key)) for key, records in self._no_events(keys).items()}
-        for key, numbers in self._elsewhere(lost, own, folder).items():
+        keys -= set(gone)
+        but = {key: records - _known(known.get(key)) for key, records in self._no_events(batch_ids, keys).items()}
+        for key, numbers in self._elsewhere(batch_ids, own, keys, folder):
             but.setdefault(key, set()).update(_known(numbers))
         return {**known, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
 
-    def _elsewhere(self, lost: Sequence[PartitionFile], own: Set[str], folder: Path) -> NumbersByObject:
+    def _elsewhere(
+        self, batch_ids: Sequence[str], own: Set[str], keys: Set[tuple[str, str]], folder: Path
+    ) -> Iterator[tuple[tuple[str, str], Numbers | None]]:
         """The records of which other files have events: by today's mapper some may come out in this partition."""
-        others = origins.other_files(self.lake, [item.batch_id for item in lost], self.chosen.source, own)
-        there = [(path, digest) for path, size, digest in others if self.lake.store.size(path) == size]
-        return _rows_of(fetched.fetch(self.lake.store, there, folder), self.engine.fingerprint)[0]
+        if self.looked_at > MOST_ROWS:
+            self.rows.clear()
+            self.looked_at = 0
+        others = origins.other_files(self.lake, batch_ids, self.chosen.source, own)
+        new = []
+        for path, size, digest in others:
+            if path not in self.rows and self.lake.store.size(path) == size:
+                new.append((path, digest))
+            else:
+                self.rows.setdefault(path, {})  # it is lost too
+        for (path, _), local in zip(new, fetched.fetch(self.lake.store, new, folder), strict=True):
+            self.rows[path] = _rows_of([local], self.engine.fingerprint)[0]
+            self.looked_at += pq.read_metadata(local).num_rows
+        for path, _, _ in others:
+            yield from ((key, numbers) for key, numbers in self.rows[path].items() if key in keys)
 
     def _is_there(self, uri: str, etag: str) -> bool:
-        try:
-            self._ref(uri, etag)
-        except NotThereError:
-            return False
-        return True
+        if (uri, etag) not in self.there:
+            try:
+                self._ref(uri, etag)
+            except NotThereError:
+                self.there[uri, etag] = False
+            else:
+                self.there[uri, etag] = True
+        return self.there[uri, etag]
 
-    def _no_events(self, keys: Set[tuple[str, str]]) -> dict[tuple[str, str], set[int]]:
+    def _no_events(self, batch_ids: Sequence[str], keys: Set[tuple[str, str]]) -> dict[tuple[str, str], set[int]]:
         records: dict[tuple[str, str], set[int]] = {}
-        for uri, etag, number in quarantine.not_events(self.lake, self.chosen.source):
+        batches = origins.before_merges(self.lake, batch_ids)
+        for uri, etag, number in quarantine.not_events(self.lake, batches):
             if (uri, etag) in keys:
                 records.setdefault((uri, etag), set()).add(number)
         return records
@@ -423,33 +505,24 @@ class _Work:
                 rows, paths = by_class.get(file.class_uid, (0, []))
                 by_class[file.class_uid] = (rows + file.rows, [*paths, path])
 
-        for ref in refs:
-            numbers = numbers_by_object[ref.uri, ref.etag]
-            left_out = pa.array(sorted((but or {}).get((ref.uri, ref.etag), ())), pa.int64())
-            seen: list[Numbers] = []
-            reasons: dict[int, str] = {}
-            try:
-                for piece in reading.pieces(ref):
-                    for routed in router.map([(piece.raw_object, piece.chunk)]):
-                        if routed.engine.mapper.name == self.chosen.source:
-                            mapped = self._redacted(routed.mapped)
-                            events = _only(mapped.events, numbers, left_out)
-                            seen += self._added(writer, events, partition, strict=numbers is not None)
-                            if writer.bytes > MOST_BYTES:
-                                end_files()
-                            reasons |= _reasons(mapped.rejects, numbers)
-            except (OcsfMappersError, SetAsideError, OSError) as error:
-                if isinstance(error, objects.GoneError | ReadError | SetAsideError):
-                    raise RefusedError(f"{ref.uri}: {error}") from error
-                if isinstance(error, objects.ObjectError | OSError):
-                    raise PassingError(f"{ref.uri}: {error}") from error
-                raise
-            needed = numbers if numbers is not None else (known or {}).get(ref.key)
-            lost = np.setdiff1d(needed, np.concatenate(seen)) if needed is not None and seen else needed
-            if lost is not None and len(lost):
-                why = reasons.get(int(lost[0]), "the mapper makes no event of it")
-                why = why if numbers is not None else "none that is where it was"
-                raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
+        wanted_by_uri = {
+            ref.uri: _Wanted(numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (known or {}).get(ref.key))
+            for ref in refs
+        }
+        waiting = deque(refs)
+        for part in _parts(reading, refs):
+            for routed in router.map([(piece.raw_object, piece.chunk) for piece in part.pieces]):
+                if routed.engine.mapper.name == self.chosen.source:
+                    mapped = self._redacted(routed.mapped)
+                    self._add(writer, _chosen(mapped.events, wanted_by_uri), partition, wanted_by_uri)
+                    if writer.bytes > MOST_BYTES:
+                        end_files()
+                    for row in _chosen(mapped.rejects, wanted_by_uri).slice(0, 100).to_pylist():
+                        wanted_by_uri[row["source_object"]].reasons[row["source_record"]] = row["reason"]
+            while waiting[0] != part.pieces[-1].ref:
+                self._end(waiting.popleft(), wanted_by_uri)
+        for ref in waiting:
+            self._end(ref, wanted_by_uri)
         end_files()
         exact = [numbers for numbers in numbers_by_object.values() if numbers is not None]
         before, after = sum(map(len, exact)), sum(rows for rows, _ in by_class.values())
@@ -462,20 +535,35 @@ class _Work:
             return mapped
         return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
-    def _added(self, writer: Writer, events: pa.Table, partition: Partition, *, strict: bool) -> list[Numbers]:
-        """Adds the events that are of a partition, as all have to be where it is strict; gives their records."""
-        numbers = []
+    def _add(
+        self, writer: Writer, events: pa.Table, partition: Partition, wanted_by_uri: Mapping[str, _Wanted]
+    ) -> None:
+        """Adds the events that are of a partition, as all have to be whose records are known."""
         for place, class_uid, rows in parquet.split(events):
-            if place != partition and not strict:
-                continue
-            if place != partition:
-                where = f"{place.table}/{'/'.join(place.values)}"
-                record, uri = rows["source_record"][0].as_py(), rows["source_object"][0].as_py()
-                raise RefusedError(f"record {record} of {uri} would be in {where} instead")
-            writer.add([(place, class_uid, rows)])
-            numbers.append(rows["source_record"].to_numpy())
+            numbers = rows["source_record"].to_numpy()
+            for uri, own in _by_object(rows):
+                wanted = wanted_by_uri[uri]
+                if place != partition and wanted.numbers is not None:
+                    where = f"{place.table}/{'/'.join(place.values)}"
+                    raise RefusedError(f"record {numbers[own[0]]} of {uri} would be in {where} instead")
+                wanted.places.add(place)
+                if place == partition:
+                    wanted.seen.append(numbers[own])
+            if place == partition:
+                writer.add([(place, class_uid, rows)])
         writer.settle()
-        return numbers
+
+    def _end(self, ref: ObjectRef, wanted_by_uri: Mapping[str, _Wanted]) -> None:
+        """Whether all records of an object are there that have to be."""
+        wanted = wanted_by_uri[ref.uri]
+        if wanted.numbers is None:
+            self.places[ref.key] = frozenset(wanted.places)
+        needed = wanted.numbers if wanted.numbers is not None else wanted.known
+        lost = needed if needed is None or not wanted.seen else np.setdiff1d(needed, np.concatenate(wanted.seen))
+        if lost is not None and len(lost):
+            why = wanted.reasons.get(int(lost[0]), "the mapper makes no event of it")
+            why = why if wanted.numbers is not None else "none that is where it was"
+            raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
 
     def _ref(self, uri: str, etag: str) -> ObjectRef:
         """An object as it is now, which has to be as it was."""
@@ -556,12 +644,40 @@ def rebuild_files(
         return rebuilt
 
 
-def _only(rows: pa.Table, numbers: Numbers | None, but: pa.Array = NONE) -> pa.Table:
-    if numbers is not None:
-        return rows.filter(pc.is_in(rows["source_record"], pa.array(numbers)))
-    return rows.filter(pc.invert(pc.is_in(rows["source_record"], but))) if len(but) else rows
+def _parts(reading: Source, refs: Sequence[ObjectRef]) -> Iterator[Part]:
+    """The records of objects, those of small ones together.
+
+    Raises:
+        RefusedError: An object cannot be read; a `PassingError` where it may be possible later.
+    """
+    builder = PartBuilder(reading.settings)
+    for ref in refs:
+        try:
+            for piece in reading.pieces(ref):
+                yield from builder.add(piece)
+        except (OcsfMappersError, SetAsideError, OSError) as error:
+            if isinstance(error, objects.GoneError | ReadError | SetAsideError):
+                raise RefusedError(f"{ref.uri}: {error}") from error
+            if isinstance(error, objects.ObjectError | OSError):
+                raise PassingError(f"{ref.uri}: {error}") from error
+            raise
+    yield from builder.rest()
 
 
-def _reasons(rejects: pa.Table, numbers: Numbers | None) -> dict[int, str]:
-    """Why the first of these records are no events."""
-    return {row["source_record"]: row["reason"] for row in _only(rejects, numbers).slice(0, 100).to_pylist()}
+def _chosen(rows: pa.Table, wanted_by_uri: Mapping[str, _Wanted]) -> pa.Table:
+    """Those that are of records which are wanted."""
+    numbers, keep = rows["source_record"].to_numpy(), np.zeros(len(rows), bool)
+    for uri, own in _by_object(rows):
+        keep[own] = wanted_by_uri[uri].has(numbers[own])
+    return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def _by_object(rows: pa.Table) -> Iterator[tuple[str, Numbers]]:
+    """URI of each object that rows are of, and which they are."""
+    uris = rows["source_object"].combine_chunks().dictionary_encode()
+    codes = uris.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(1, len(uris.dictionary)))
+    for uri, own in zip(uris.dictionary.to_pylist(), np.split(order, bounds), strict=False):  # of no rows, one part
+        if len(own):
+            yield uri, own

@@ -28,7 +28,7 @@ def take_back(lake: Lake, table: str, path: str) -> str | None:
     with ExitStack() as stack:
         if (lease := stack.enter_context(lake.leases.held(moving.lease(table)))) is None:
             return moving.BUSY
-        if (file := written_off.standing(lake.ledger.engine, table).get(path)) is None:
+        if (file := written_off.file(lake.ledger.engine, path)) is None:
             return "another run has taken it back meanwhile"
         new_path = path
         if table not in BESIDE:

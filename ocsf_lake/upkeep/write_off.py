@@ -163,9 +163,10 @@ def _lost(lake: Lake) -> list[Lost]:
     """The files that are gone, with what can be done about each."""
     paths = lost_files.by_batch(check.missing(lake))
     found: list[Lost] = []
+    judge = lost_files.Judge(lake)
     for batch_id in rebuild.in_order(lake, paths.keys()):
         why = rebuild.rebuild_batch(lake, batch_id, paths[batch_id], dry_run=True)
-        found += lost_files.judged(lake, batch_id, paths[batch_id], why)
+        found += judge.judged(batch_id, paths[batch_id], why)
     return sorted(found, key=lambda item: item.file.path)
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from ocsf_lake import config
 from ocsf_lake.catalogs import glue as glue_module
 from ocsf_lake.catalogs import iceberg_connection as iceberg_module
-from ocsf_lake.catalogs.base import Definition, Drift, HeldFile, Kind
+from ocsf_lake.catalogs.base import Catalogs, Definition, Drift, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.catalogs.glue import GlueCatalog, Place, Projection
 from ocsf_lake.catalogs.iceberg import BATCH, IcebergCatalog
@@ -152,6 +152,13 @@ def test_many_partitions_are_registered_in_batches_and_again_without_effect(glue
     assert sum(sizes) == 500
     assert glue.partitions("vpc_flow") == sorted(file.partition for file in files)
     assert glue.check(VPC, ExpectedState({BATCHES[0]: files})) == []
+
+
+def test_a_batch_is_registered_again_by_a_process_that_has_made_no_table(glue: GlueCatalog) -> None:
+    """As by a purge of quarantine, and where its objects are read again: the events that it has are registered too."""
+    for catalog in (glue, again(glue)):
+        Catalogs([catalog]).register(BATCHES[0], [info()])
+    assert glue.check(VPC, ExpectedState({BATCHES[0]: [info()]})) == []
 
 
 def test_a_partition_has_its_tables_columns_and_a_place_of_its_own(glue: GlueCatalog) -> None:

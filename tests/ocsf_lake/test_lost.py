@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.config import Settings
+from ocsf_lake.export import run as export
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import written_off
@@ -91,14 +92,14 @@ def test_what_comes_back_before_it_is_done_is_not_written_off(
     (path,) = files(found)
     data = path.read_bytes()
     path.unlink()
-    judged = lost.judged
+    judged = lost.Judge.judged
 
     def put_back(*given: Any) -> Any:
         found_lost = judged(*given)
         path.write_bytes(data)
         return found_lost
 
-    monkeypatch.setattr(lost, "judged", put_back)
+    monkeypatch.setattr(lost.Judge, "judged", put_back)
     assert done_without(found).parts == []
     assert len(rows(found, PLACES)) == EACH
 
@@ -161,6 +162,34 @@ def test_a_lost_file_of_a_mapper_that_has_changed_is_made_anew_by_a_remap(
     assert remap.remap(tiny_lake, remap.Chosen("tiny", DAY, DAY)).refused == {}
     assert rows(tiny_lake, PLACES) == before
     is_sound(tiny_lake)
+
+
+def test_objects_of_many_days_are_not_mapped_for_each_of_them(
+    tiny: str, settings: Make, tmp_path: Path, mapper: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    found = settings(batch_objects=5)
+    for number in range(5):
+        tiny_log(tmp_path, number, 11 + number)
+    ingest.ingest([str(tmp_path / "logs")], found, tiny)
+    for path in files(found):
+        path.unlink()
+    mapper(actor__user__name=col.account)
+    mapped: list[str] = []
+    together: list[int] = []
+    pieces, map_all = remap.Source.pieces, remap.Router.map
+
+    def counted(source: Any, ref: Any) -> Any:
+        mapped.append(ref.uri)
+        return pieces(source, ref)
+
+    monkeypatch.setattr(remap.Source, "pieces", counted)
+    monkeypatch.setattr(remap.Router, "map", lambda self, parts: [together.append(len(parts)), map_all(self, parts)][1])
+    assert [part.way for part in listed(found).left] == [Way.REMAP] * 5
+    assert (len(mapped), together) == (5 + 4, [5, 1, 1, 1, 1])
+    mapped.clear()
+    assert remap.remap(found, remap.Chosen("tiny", DAY, date(2025, 3, 15))).partitions == 5
+    assert len(mapped) == 5 + 4
+    assert len(rows(found, PLACES)) == 20
 
 
 @pytest.mark.slow
@@ -295,6 +324,26 @@ def test_a_file_that_is_there_again_is_taken_back(is_moved: bool, settings: Make
     made_anew(found)
     assert len(rows(found, PLACES)) == 2 * EACH
     is_sound(found)
+
+
+def test_a_file_that_was_exported_and_is_taken_back_is_not_exported_again(
+    settings: Make, tmp_path: Path, raw_gone: None
+) -> None:
+    found = settings(export_region="eu-central-1")
+    take(tmp_path / "logs", found, 0, 1, 2)
+    given = (found, "aws_cloudtrail", str(tmp_path / "bucket"), "calls", "6003")
+    later = {"clock": lambda: datetime.now(UTC) + timedelta(days=1)}
+    assert export.export(*given, **later).events == 3 * EACH
+    path = files(found)[0]
+    data = path.read_bytes()
+    path.unlink()
+    done_without(found)
+    compact.compact(found)
+    path.write_bytes(data)
+    assert synced(found).taken_back
+    assert export.export(*given, **later).waiting == 0
+    made_anew(found)
+    assert export.export(*given, **later).waiting == 0
 
 
 def test_a_file_is_taken_back_once(settings: Make, tmp_path: Path, raw_gone: None) -> None:

@@ -16,7 +16,7 @@ from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES
 from ocsf_lake.query import query
-from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay
+from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay, write_off
 from ocsf_mappers import col, registry
 from ocsf_mappers.errors import ReadError, RetriableError
 from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
@@ -197,6 +197,36 @@ def test_an_object_may_be_mistaken_twice(mistaken: Path, settings: Make) -> None
         is_sound(settings())
     assert [entry for entry in entries(settings()) if entry[1] == "a.json"] == []
     assert rows(settings(), "SELECT count(*) FROM cloud_trail_mgmt") == [(2,)]
+
+
+@pytest.mark.parametrize("is_written_off", [False, True])
+def test_what_is_lost_of_quarantine_is_not_read_again(
+    is_written_off: bool, tiny: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would know that it is an event if it came back."""
+    from tiny_source import MENDED  # type: ignore[import-not-found]
+
+    found, logs = settings(batch_objects=1), tmp_path / "logs"
+    for name in ("one", "two"):
+        record = {"id": name, "late": "2025-03-11T10:00:00Z", "account": "111122223333"}
+        write(logs / f"{name}.json", json.dumps({"Tiny": [record]}))
+        ingest.ingest([str(logs)], found, tiny)
+    path, _ = Path(found.lake).glob("_quarantine/**/*.parquet")
+    data = path.read_bytes()
+    path.unlink()
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda name: MENDED if name == tiny else load(name))
+    if is_written_off:
+        write_off.write_off(found, None, "lost", "ann")
+    summary = ingest.ingest([str(logs)], found, tiny)
+    assert (summary.reread, summary.counts.events, [item.state for item in summary.not_read]) == (1, 1, [State.KEPT])
+    assert "what quarantine has of its batch is lost: a file of the lake" in summary.not_read[0].reason
+    path.write_bytes(data)
+    with opened(found) as lake:
+        check.sync(lake)
+    assert [entry[3] for entry in entries(found)] == ["open"]
+    assert ingest.ingest([str(logs)], found, tiny).reread == 1
+    assert (len(rows(found, "FROM cloud_trail_mgmt")), entries(found)) == (2, [])
 
 
 @pytest.mark.slow

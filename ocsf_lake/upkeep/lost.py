@@ -154,7 +154,7 @@ class Judge:
             return "", Way.REMAP, _common(self._trials[source].objects_read(partition))
         except LakeFileError as error:
             return str(error), Way.OTHERS_FIRST, ""
-        except (remap.PassingError, ConfigError) as error:
+        except (origins.PassingError, ConfigError) as error:
             return str(error), Way.MEND_FIRST, ""
         except origins.RefusedError as error:
             return str(error), Way.WRITE_OFF, ""

@@ -20,6 +20,14 @@ class RefusedError(Exception):
     """A partition cannot be rewritten; the message says why."""
 
 
+class NotThereError(RefusedError):
+    """An object is not there any more, or has another content."""
+
+
+class PassingError(RefusedError):
+    """A partition cannot be rewritten as long as something is not mended, or somebody is at work."""
+
+
 def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
     """All objects whose records may be in files of batches, also where those were merged from files of others.
 

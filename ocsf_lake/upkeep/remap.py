@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ import pyarrow.parquet as pq
 
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import engines, moving
-from ocsf_lake.ingest.parts import Part, PartBuilder, SetAsideError, Source
+from ocsf_lake.ingest.parts import Source
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
@@ -49,14 +48,13 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import MOST_BYTES, Writer
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import compact, merge, origins, quarantine
-from ocsf_lake.upkeep.origins import RefusedError
+from ocsf_lake.upkeep.origins import NotThereError, PassingError, RefusedError
+from ocsf_lake.upkeep.wanted import Numbers, Wanted, by_object, only_wanted, parts_of
 from ocsf_mappers import Engine, Mapped
-from ocsf_mappers.errors import OcsfMappersError, ReadError
 
 SHIPPING = "an export takes files of it; try again when that is done"
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
 
-Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 NumbersByObject = Mapping[tuple[str, str], Numbers | None]
 """URI and ETag of an object -> numbers of its records, sorted; None for all that come out in the partition."""
 Records = Mapping[tuple[str, str], set[int]]
@@ -95,14 +93,6 @@ class Summary:
         if self.refused:
             parts.append(f"{plural(len(self.refused), 'partition')} left as they were")
         return "; ".join(parts)
-
-
-class NotThereError(RefusedError):
-    """An object is not there any more, or has another content."""
-
-
-class PassingError(RefusedError):
-    """A partition cannot be rewritten as long as something is not mended, or somebody is at work."""
 
 
 @dataclass(frozen=True)
@@ -225,30 +215,6 @@ def _refusal(lake: Lake, table: str) -> RefusedError | None:
     lacking = [path for path in compact.unregistered(lake, table) if lake.store.size(path) is None]
     # What was lost before a catalog had it, no sync can add.
     return (RefusedError if lacking else PassingError)(reason)
-
-
-@dataclass
-class _Wanted:
-    """Records of an object that are wanted, and what came out of them.
-
-    Args:
-        numbers: Their numbers; None for all that come out in the partition.
-        but: Of all, those that are not.
-        known: Of all, those that have to be among them, where that is known.
-    """
-
-    numbers: Numbers | None
-    but: Set[int]
-    known: Numbers | None
-    seen: list[Numbers] = field(default_factory=list)
-    places: set[Partition] = field(default_factory=set)
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    def has(self, numbers: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which of some records are wanted."""
-        if self.numbers is not None:
-            return np.isin(numbers, self.numbers)
-        return np.isin(numbers, sorted(self.but), invert=True)
 
 
 @dataclass
@@ -506,18 +472,18 @@ class _Work:
                 by_class[file.class_uid] = (rows + file.rows, [*paths, path])
 
         wanted_by_uri = {
-            ref.uri: _Wanted(numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (known or {}).get(ref.key))
+            ref.uri: Wanted(numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (known or {}).get(ref.key))
             for ref in refs
         }
         waiting = deque(refs)
-        for part in _parts(reading, refs):
+        for part in parts_of(reading, refs):
             for routed in router.map([(piece.raw_object, piece.chunk) for piece in part.pieces]):
                 if routed.engine.mapper.name == self.chosen.source:
                     mapped = self._redacted(routed.mapped)
-                    self._add(writer, _chosen(mapped.events, wanted_by_uri), partition, wanted_by_uri)
+                    self._add(writer, only_wanted(mapped.events, wanted_by_uri), partition, wanted_by_uri)
                     if writer.bytes > MOST_BYTES:
                         end_files()
-                    for row in _chosen(mapped.rejects, wanted_by_uri).slice(0, 100).to_pylist():
+                    for row in only_wanted(mapped.rejects, wanted_by_uri).slice(0, 100).to_pylist():
                         wanted_by_uri[row["source_object"]].reasons[row["source_record"]] = row["reason"]
             while waiting[0] != part.pieces[-1].ref:
                 self._end(waiting.popleft(), wanted_by_uri)
@@ -536,12 +502,12 @@ class _Work:
         return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
     def _add(
-        self, writer: Writer, events: pa.Table, partition: Partition, wanted_by_uri: Mapping[str, _Wanted]
+        self, writer: Writer, events: pa.Table, partition: Partition, wanted_by_uri: Mapping[str, Wanted]
     ) -> None:
         """Adds the events that are of a partition, as all have to be whose records are known."""
         for place, class_uid, rows in parquet.split(events):
             numbers = rows["source_record"].to_numpy()
-            for uri, own in _by_object(rows):
+            for uri, own in by_object(rows):
                 wanted = wanted_by_uri[uri]
                 if place != partition and wanted.numbers is not None:
                     where = f"{place.table}/{'/'.join(place.values)}"
@@ -553,7 +519,7 @@ class _Work:
                 writer.add([(place, class_uid, rows)])
         writer.settle()
 
-    def _end(self, ref: ObjectRef, wanted_by_uri: Mapping[str, _Wanted]) -> None:
+    def _end(self, ref: ObjectRef, wanted_by_uri: Mapping[str, Wanted]) -> None:
         """Whether all records of an object are there that have to be."""
         wanted = wanted_by_uri[ref.uri]
         if wanted.numbers is None:
@@ -642,42 +608,3 @@ def rebuild_files(
             rebuilt.append(replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file)))
             aside.put_new(output.path, file)
         return rebuilt
-
-
-def _parts(reading: Source, refs: Sequence[ObjectRef]) -> Iterator[Part]:
-    """The records of objects, those of small ones together.
-
-    Raises:
-        RefusedError: An object cannot be read; a `PassingError` where it may be possible later.
-    """
-    builder = PartBuilder(reading.settings)
-    for ref in refs:
-        try:
-            for piece in reading.pieces(ref):
-                yield from builder.add(piece)
-        except (OcsfMappersError, SetAsideError, OSError) as error:
-            if isinstance(error, objects.GoneError | ReadError | SetAsideError):
-                raise RefusedError(f"{ref.uri}: {error}") from error
-            if isinstance(error, objects.ObjectError | OSError):
-                raise PassingError(f"{ref.uri}: {error}") from error
-            raise
-    yield from builder.rest()
-
-
-def _chosen(rows: pa.Table, wanted_by_uri: Mapping[str, _Wanted]) -> pa.Table:
-    """Those that are of records which are wanted."""
-    numbers, keep = rows["source_record"].to_numpy(), np.zeros(len(rows), bool)
-    for uri, own in _by_object(rows):
-        keep[own] = wanted_by_uri[uri].has(numbers[own])
-    return rows if keep.all() else rows.filter(pa.array(keep))
-
-
-def _by_object(rows: pa.Table) -> Iterator[tuple[str, Numbers]]:
-    """URI of each object that rows are of, and which they are."""
-    uris = rows["source_object"].combine_chunks().dictionary_encode()
-    codes = uris.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(1, len(uris.dictionary)))
-    for uri, own in zip(uris.dictionary.to_pylist(), np.split(order, bounds), strict=False):  # of no rows, one part
-        if len(own):
-            yield uri, own

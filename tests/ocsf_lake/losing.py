@@ -11,6 +11,7 @@ from ocsf_lake.ledger.tables import FILES
 from ocsf_lake.storage import objects
 from ocsf_lake.upkeep import (
     check,
+    origins,
     rebuild_ledger,
     remap,
     write_off,
@@ -58,7 +59,7 @@ def lose_raw(patched: pytest.MonkeyPatch) -> None:
         raise objects.GoneError("the object is gone since it was listed", object=ref.uri)
 
     def not_there(_: object, uri: str, __: str) -> None:
-        raise remap.NotThereError(f"{uri} is not to be had")
+        raise origins.NotThereError(f"{uri} is not to be had")
 
     patched.setattr(objects, "opened", gone)
     patched.setattr(remap._Work, "_ref", not_there)

@@ -70,12 +70,14 @@ class Named:
 
 @dataclass(frozen=True)
 class Delimited:
-    """Text lines of values between one separator; a header line names the columns, in any order.
+    """Text lines of values between one separator; a header line may name the columns, in any order.
 
     Args:
         columns: Every field name that the log's documentation knows; `-` and `_` in names are the same, and so are
             capitals and small letters.
         default: Names of the columns when there is no header line.
+        has_header: Whether there may be one. In a log whose values are anybody's, a line of names must not be taken
+            for it.
         null: What stands for a missing value.
         others: Kinds of lines that are read by columns of their own where they do not fit those of the object.
         setting: Name of the setting that gives `named`, for messages.
@@ -85,6 +87,7 @@ class Delimited:
     columns: tuple[str, ...]
     default: tuple[str, ...]
     sep: str = " "
+    has_header: bool = True
     null: str = "-"
     label: str = "text with a header line"
     others: tuple[Unheaded, ...] = ()
@@ -155,7 +158,7 @@ class Delimited:
                 yield Chunk(no_records(), [Bad(line, f"the line is longer than {RECORD_BYTES} bytes", bad_text(text))])
                 line += 1
                 continue
-            if line == 1:
+            if line == 1 and self.has_header:
                 first, _, rest = text.partition(b"\n")
                 words = self._words(first)
                 if (reason := self._no_header(words)) is not None:
@@ -199,6 +202,8 @@ class Delimited:
 
     def _holds_header(self, chunk: Chunk, names: tuple[str, ...]) -> bool:
         """Whether some line begins like a header, as when files were put one after the other."""
+        if not self.has_header:
+            return False
         field_names = [*self.columns, *(name.replace("_", "-") for name in self.columns)]
         if any(item.text.partition(self.sep)[0] in field_names for item in chunk.bad):
             return True

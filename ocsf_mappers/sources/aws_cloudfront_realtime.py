@@ -3,7 +3,7 @@
 Format: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/real-time-logs.html
 Record: one request that an edge location answered, logged seconds later; a sample of the requests, as its owner chose.
 Values between tabs, of the fields that were chosen, in AWS's order and without a header: the setting `realtime_fields`
-names them. `timestamp` is in seconds, UTC, with decimals, when the answer had been sent. Other than in standard logs
+names them. `timestamp` is in seconds, UTC, with decimals, when the answer had been sent. Unlike in standard logs,
 `cs-host` is the host that the viewer asked for, `x-host-header` the distribution's, and `cs-uri-stem` has the query.
 """
 
@@ -46,7 +46,7 @@ query = coalesce(col.cs_uri_query, col.cs_uri_stem.extract(r"\?(.*)$"))
 MAPPER = Mapper(
     name="aws_cloudfront_realtime",
     product=Product("Amazon CloudFront", feature="Real-time Logs"),
-    readers=[Delimited(tuple(FIELDS.split()), tuple(FIELDS.split()), sep="\t", label="text without a header line", setting="realtime_fields")],
+    readers=[Delimited(tuple(FIELDS.split()), tuple(FIELDS.split()), sep="\t", has_header=False, label="text without a header line", setting="realtime_fields")],
     record=text_struct(FIELDS),
     table="cloudfront_realtime",
     sorted_by=["src_endpoint.ip"],

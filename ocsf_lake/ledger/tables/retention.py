@@ -66,7 +66,5 @@ WRITTEN_OFF = sa.Table(
     sa.Column("taken_back_at", sa.Text),
     info={"since": "write-off"},
 )
-"""Files that were lost and could not be made again, and that somebody has decided to do without: why it cannot (the
-cause), and why and by whom it was decided. With a time of return the file came back and is among the lake's again."""
 """Files that were lost for good, and that somebody decided to do without, see `ocsf_lake.ledger.written_off`: why they
 cannot be made again, and the reason and who gave it. Those with a time of return are in `files` again."""

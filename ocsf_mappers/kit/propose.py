@@ -198,15 +198,15 @@ def _rows(name: str, reason: str, members: Sequence[Member], profiles: frozenset
     activity = ocsf.classes[name].attributes["activity_id"].enum or {}
     proposal.activities = [caption for number, caption in activity.items() if number not in ("0", "99")]
     used: set[str] = set()
-    times = sorted((member for member in members if time_word(member)), key=_how_much_a_time, reverse=True)
+    times = sorted((member for member in members if time_call(member)), key=_how_much_a_time, reverse=True)
     for member in members:
         row = Row(member)
         if times and member is times[0]:
-            row.path, row.expression = "time", f"{{0}}.{time_word(member)}"
+            row.path, row.expression = "time", f"{{0}}.{time_call(member)}"
         elif not member.is_json:
             row.path = _path_for(member, attributes, used)
-            if row.path is not None and (word := time_word(member)) and attributes[row.path] == "timestamp_t":
-                row.expression = f"{{0}}.{word}"
+            if row.path is not None and (call := time_call(member)) and attributes[row.path] == "timestamp_t":
+                row.expression = f"{{0}}.{call}"
         if row.path is None:
             row.near = _near(member, attributes)
         else:
@@ -278,15 +278,15 @@ def _words(name: str) -> list[str]:
     return [word for word in _snake(name).split("_") if word]
 
 
-def time_word(member: Member) -> str | None:
-    """The word of the vocabulary that reads a member's values as times; None where they are none."""
+def time_call(member: Member) -> str | None:
+    """The call of the vocabulary that reads a member's values as times; None where they are none."""
     looks = member.looks or set()
-    for look, word in (
+    for look, call in (
         ("time in ISO 8601", "iso8601()"), ("time in seconds", "epoch_seconds(fraction=True)"),
         ("time in milliseconds", "epoch_millis()"), ("time in microseconds", "epoch_micros()"),
     ):  # fmt: skip
         if look in looks:
-            return word
+            return call
     return None
 
 
@@ -300,7 +300,7 @@ def _path_for(member: Member, attributes: Mapping[str, str], used: set[str]) -> 
     looks = member.looks or set()
     names = {_snake(member.path[-1]), _snake(member.name)}
     for pattern, look, paths in _HINTS:
-        if look == TIME and time_word(member) is None:
+        if look == TIME and time_call(member) is None:
             continue
         if look not in (None, TIME) and look not in looks:
             continue

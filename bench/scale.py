@@ -104,7 +104,7 @@ def commands(lake: Path, log: Path) -> dict[str, list[str]]:
 
 def seconds(checkout: Path, arguments: list[str]) -> tuple[float, int]:
     """How long one command takes, by the clock, and its exit code."""
-    entry = "ocsf_lake.cli.main" if (checkout / "ocsf_lake").is_dir() else "flows.cli"
+    entry = "ocsf_lake" if (checkout / "ocsf_lake").is_dir() else "flows.cli"
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", entry, *arguments], cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},

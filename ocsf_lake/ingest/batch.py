@@ -15,7 +15,7 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import partition_of
-from ocsf_lake.ingest import duplicates, moving, routed
+from ocsf_lake.ingest import duplicates, moving, routed, unfinished
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.engines import of_settings
@@ -44,7 +44,8 @@ def run(
     """Maps a batch, writes and registers its files, marks it done.
 
     An object or record that makes the work fail is found and left out, with the reason; the others are done. Records of
-    other sources among its own are done with it, each source's under a batch of its own.
+    other sources among its own are done with it, each source's under a batch of its own. Of what an earlier attempt has
+    written of objects that are gone nothing is lost, see `ocsf_lake.ingest.unfinished`.
 
     Args:
         batch: The batch.
@@ -61,6 +62,11 @@ def run(
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
+    left_out: Mapping[ObjectRef, Outcome] = {}
+    if missing := unfinished.gone(lake, batch):
+        if (result := _from_record(batch, lake, lease)) is not None:
+            return result
+        left_out = unfinished.set_aside(lake, batch, missing)
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
@@ -71,16 +77,53 @@ def run(
         with ExitStack() as stack:
             for name in sorted(alone):
                 stack.enter_context(duplicates.alone(lake, name))
-            make = partial(made, work=replace(work, alone=frozenset(alone)), policy=policy)
+            make = partial(made, work=replace(work, alone=frozenset(alone)), policy=policy, left_out=left_out)
             try:
                 return complete(batch, lake, lease, make, policy, engine.mapper.duplicate_key)
             except NotAloneError as error:
                 alone.add(error.source)
 
 
+def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
+    """Ends a batch that died and all of whose objects are gone since; gives None where one may be there.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        lease: On the batch.
+
+    Raises:
+        LostError: Another worker has taken it over.
+        RetriableError: A store, catalog or database does not answer.
+        WriteError: The lake or a catalog refused.
+    """
+    if not unfinished.is_abandoned(lake, batch):
+        return None
+    result = _from_record(batch, lake, lease)
+    if result is None:
+        left_out = unfinished.set_aside(lake, batch, batch.members)
+        result = complete(batch, lake, lease, lambda _: Result(left_out))
+    return result
+
+
+def _from_record(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
+    """Finishes a batch as an attempt that died has recorded it; gives None where that cannot be."""
+    record = unfinished.record(lake, batch)
+    if record is None or (facts := record.facts) is None:
+        return None
+    with ExitStack() as stack:
+        for name in unfinished.searched(record):
+            stack.enter_context(duplicates.alone(lake, name))
+        if not unfinished.is_whole(lake, record):
+            return None
+        make = partial(unfinished.recorded, lake, record)
+        return complete(batch, lake, lease, make, duplicates.Policy(facts.policy), facts.key, facts.routed)
+
+
 def complete(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result],
     policy: duplicates.Policy = duplicates.Policy.KEEP, key: Sequence[str] = (),
+    routed_policies: records.Routed | None = None,
 ) -> Result:  # fmt: skip
     """Has the files of a planned batch made, and makes them part of the lake at one moment, once.
 
@@ -94,6 +137,7 @@ def complete(
         make: Writes its files, into folders that it notes before, see `ocsf_lake.ledger.orphans`.
         policy: What became of duplicates.
         key: The source's own key of an event.
+        routed_policies: The same of records of other sources; None for those of the settings.
 
     Raises:
         CountError: What was read is not what came out.
@@ -103,7 +147,7 @@ def complete(
     """
     while True:
         try:
-            return _completed(lake.ledger.begin(batch), lake, lease, make, policy, key)
+            return _completed(lake.ledger.begin(batch), lake, lease, make, policy, key, routed_policies)
         except MovedError as error:
             # Its files are written once more where the partition's are now, under the same names.
             lake.ledger.fail(batch.id, None, excused=True)
@@ -112,7 +156,7 @@ def complete(
 
 def _completed(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: duplicates.Policy,
-    key: Sequence[str],
+    key: Sequence[str], routed_policies: records.Routed | None,
 ) -> Result:  # fmt: skip
     failpoint("begun", batch.id)
     result = make(batch)
@@ -120,15 +164,17 @@ def _completed(
     lease.check()
     earlier_ids: list[str] = []
     earlier_folders: list[str] = []
+    earlier_files: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
-            left = orphans.left(connection, lake.store, batch.id)
+            earlier_files += orphans.left(connection, lake.store, batch.id)
             earlier_ids += orphans.ids(connection, batch.id)
             earlier_folders += orphans.folders(connection, batch.id)
-        lake.store.remove(path for path in left if path not in written)
+        earlier_files = [path for path in earlier_files if path not in written]
 
-    at = now()
+    of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
+    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
 
     def make_visible() -> None:
         lease.check()
@@ -140,22 +186,23 @@ def _completed(
         for one, one_result in [(batch, result), *result.routed]:
             register(one, lake, one_result, earlier_folders)
         failpoint("registered", batch.id)
-        if batch.attempts > 1:
-            records.forget(lake.store, batch.id)
-        facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
         result.record = records.write(lake.store, batch, result, facts)
         failpoint("recorded", batch.id)
+        if batch.attempts > 1:
+            # Only then: of a batch whose objects are gone nothing else may say what became of it.
+            records.forget(lake.store, batch.id, but=result.record[0])
+            lake.store.remove(earlier_files)
 
     def also(connection: sa.Connection) -> None:
         generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
+        result.news.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))
         duplicates.note(connection, batch, policy, result, key)
         redactions.note(connection, batch, result)
-        routed.record(connection, lake.settings, batch, result, at)
+        routed.record(connection, batch, result, facts)
 
     try:
-        lake.ledger.finish(batch, result, make_visible, also, at)
+        lake.ledger.finish(batch, result, make_visible, also, facts.done_at)
     except LostError:
         # What it was made of is in other batches by now; what was written here would count it twice.
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))

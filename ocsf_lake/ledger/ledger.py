@@ -72,13 +72,13 @@ class Tries:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An object on its own that failed too often. See `Tries`."""
+    """An object on its own that failed too often, or one that is gone. See `Tries`."""
 
     ref: ObjectRef
     source: str
     reason: str
     attempts: int
-    tried_with: str
+    tried_with: str | None
 
 
 Undo = Callable[[sa.Connection], None]
@@ -152,7 +152,7 @@ class Ledger:
 
     def plan(
         self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
-        left_out: LeftOut | None = None, first: Undo | None = None,
+        left_out: Sequence[LeftOut] = (), first: Undo | None = None,
     ) -> list[Batch]:  # fmt: skip
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
@@ -161,7 +161,7 @@ class Ledger:
             instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
                 done after all nothing is removed and nothing written; nobody can end it meanwhile.
             failures: Those of the batch before, which count for batches of several members too.
-            left_out: A member of the open batch that goes into none.
+            left_out: Members of the open batch that go into none.
             first: What else belongs into that transaction, and comes before.
 
         Returns:
@@ -175,9 +175,9 @@ class Ledger:
                 return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
             if first is not None:
                 first(connection)
-            if left_out is not None:
-                self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
-                _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
+            for one in left_out:
+                self._put(connection, [one.ref], State.FAILED, one.source, None, one.reason)
+                _count_attempts(connection, [one.ref], one.tried_with, now(), one.attempts)
             for batch in batches:
                 if batch.kind is Kind.INGEST:
                     states = _states(connection, batch.members)
@@ -240,6 +240,13 @@ class Ledger:
             asked = list(ids)
             by_id = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
             return [by_id[batch_id] for batch_id in asked if batch_id in by_id]
+
+    def begun(self) -> list[str]:
+        """Batches with objects to read that somebody has begun and that are not done, by id."""
+        row = BATCHES.c
+        is_begun = row.state != State.DONE, row.kind == Kind.INGEST, row.attempts > 0
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.select(row.id).where(*is_begun).order_by(row.id)))
 
     def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
         """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
@@ -489,7 +496,7 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
     members = tuple(ObjectRef(*columns) for columns in connection.execute(query))
     return Batch(
         row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"],
-        kind=Kind(row["kind"]),
+        planned_at=row["planned_at"], kind=Kind(row["kind"]),
     )  # fmt: skip
 
 

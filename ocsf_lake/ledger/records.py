@@ -33,6 +33,9 @@ from ocsf_lake.storage.store import Store
 from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import ReadError
 
+Routed = Mapping[str, tuple[str, Sequence[str]]]
+"""Source of other records in a batch's objects -> what became of their duplicates, and their key."""
+
 FORMAT = 1
 CHECKPOINT = "000000000000"
 """Begins the names of the files with what a ledger knew when its lake got a marker."""
@@ -54,7 +57,7 @@ class Facts:
     worker: str | None = None
     policy: str = "keep"
     key: tuple[str, ...] = ()
-    routed: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    routed: Routed = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,9 +197,19 @@ def _data(document: Mapping[str, Any]) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
 
 
-def forget(store: Store, batch_id: str) -> None:
-    """Removes the records of a batch's attempts: it is planned anew, or done again."""
-    store.remove(_names(store, batch_id))
+def of_batch(store: Store, batch_id: str) -> Record | None:
+    """The record of the latest of a batch's attempts that left one.
+
+    Raises:
+        ReadError: It cannot be read, or is of a newer version.
+    """
+    names = _names(store, batch_id)
+    return _read(store, max(names)) if names else None
+
+
+def forget(store: Store, batch_id: str, but: str | None = None) -> None:
+    """Removes the records of a batch's attempts, or all but one: it is planned anew, or done again."""
+    store.remove(name for name in _names(store, batch_id) if name != but)
     remove_unfinished(store, batch_id)
 
 

@@ -162,19 +162,18 @@ def _completed(
     result = make(batch)
     failpoint("written", batch.id)
     lease.check()
+    of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
+    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
+    record = records.encoded(batch, result, facts)
+    stale: list[str] = []
     earlier_ids: list[str] = []
     earlier_folders: list[str] = []
-    earlier_files: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
-            earlier_files += orphans.left(connection, lake.store, batch.id)
+            stale += set(orphans.left(connection, lake.store, batch.id)) - written
             earlier_ids += orphans.ids(connection, batch.id)
             earlier_folders += orphans.folders(connection, batch.id)
-        earlier_files = [path for path in earlier_files if path not in written]
-
-    of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
-    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
 
     def make_visible() -> None:
         lease.check()
@@ -186,12 +185,10 @@ def _completed(
         for one, one_result in [(batch, result), *result.routed]:
             register(one, lake, one_result, earlier_folders)
         failpoint("registered", batch.id)
-        result.record = records.write(lake.store, batch, result, facts)
-        failpoint("recorded", batch.id)
         if batch.attempts > 1:
-            # Only then: of a batch whose objects are gone nothing else may say what became of it.
-            records.forget(lake.store, batch.id, but=result.record[0])
-            lake.store.remove(earlier_files)
+            records.forget(lake.store, batch.id)
+        result.record = records.put(lake.store, batch.number, batch.id, record)
+        failpoint("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
         generations.check(connection, result.all_files)
@@ -202,6 +199,10 @@ def _completed(
         routed.record(connection, batch, result, facts)
 
     try:
+        if batch.kind is Kind.INGEST:
+            lake.ledger.keep_record(batch, record)
+            failpoint("kept", batch.id)
+        lake.store.remove(stale)
         lake.ledger.finish(batch, result, make_visible, also, facts.done_at)
     except LostError:
         # What it was made of is in other batches by now; what was written here would count it twice.

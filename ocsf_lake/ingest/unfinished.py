@@ -1,9 +1,9 @@
 """Batches that died and some of whose raw objects are gone since: what they wrote is nowhere else any more.
 
-Where a batch's record stands, and all of its files are as they were written, all is known that the ledger needs, and
-the batch is finished from it (`ocsf_lake.ingest.batch`). Else nobody knows which files are missing, nor what became of
-each record: the files are moved aside, where no reader counts them, and the objects that are gone failed, with the
-reason. Without this an attempt would write the files anew, or remove them, without those rows.
+The ledger keeps the record of a batch from when all of its files are written. Where they are as they were written, the
+batch is finished from it (`ocsf_lake.ingest.batch`). Else nobody knows which files are missing, nor what became of each
+record: the files are moved aside, where no reader counts them, and the objects that are gone failed, with the reason.
+Without this an attempt would write the files anew, or remove them, without those rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import GoneError, ObjectRef, Prefetcher
 from ocsf_lake.text import plural
 from ocsf_mappers import registry
-from ocsf_mappers.errors import OcsfMappersError, ReadError, RetriableError
+from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
 
 def failpoint(step: str, batch_id: str) -> None:
@@ -68,13 +68,11 @@ def _is_gone(opener: Prefetcher, ref: ObjectRef) -> bool:
 
 # -- finished from its record -----------------------------------------------------------------------------------------
 def record(lake: Lake, batch: Batch) -> Record | None:
-    """What an attempt at an open batch has recorded; None where none came so far, or that is damaged."""
-    with suppress(ReadError):
-        found = records.of_batch(lake.store, batch.id)
-        # All objects of one that is done may have failed, and be in a batch of the same id again.
-        if found is not None and found.batch is not None and found.batch.planned_at == batch.planned_at:
-            return found
-    return None
+    """What an open batch came to by the latest of its attempts that wrote all files; None where none came so far."""
+    data = lake.ledger.kept_record(batch.id)
+    found = None if data is None else records.decoded(data)
+    # A batch may be planned again under its id, when all of its objects had failed.
+    return found if found is not None and found.batch and found.batch.planned_at == batch.planned_at else None
 
 
 def is_whole(lake: Lake, record: Record | None) -> bool:

@@ -37,6 +37,7 @@ from ocsf_lake.ledger.tables import (
     SHOWN,
     STEPS,
     TRACES,
+    WRITTEN,
 )
 from ocsf_lake.storage import permissions
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -290,6 +291,26 @@ class Ledger:
             number = marker.next_number(connection)
             return replace(batch, attempts=attempts, number=number, planned_at=planned_at, begun_at=begun_at)
 
+    def keep_record(self, batch: Batch, record: bytes) -> None:
+        """Notes what a batch came to, all of whose files are written; it is open still.
+
+        Args:
+            batch: The batch, as `begin` gave it.
+            record: See `ocsf_lake.ledger.records`.
+
+        Raises:
+            LostError: Another attempt was begun, or the batch was discarded; nothing is noted.
+        """
+        with self.engine.begin() as connection:
+            _check_attempt(connection, batch)
+            upsert(connection, WRITTEN, ("batch_id",), [{"batch_id": batch.id, "record": record}])
+
+    def kept_record(self, batch_id: str) -> bytes | None:
+        """What was noted of an open batch at last; None where none of its attempts came so far."""
+        with self.engine.connect() as connection:
+            record: bytes | None = connection.scalar(sa.select(WRITTEN.c.record).where(WRITTEN.c.batch_id == batch_id))
+            return record
+
     def finish(
         self, batch: Batch, result: Result, register: Callable[[], None],
         also: Callable[[sa.Connection], None] | None = None, at: str | None = None,
@@ -311,13 +332,7 @@ class Ledger:
         if not shared:
             register()
         with self.engine.begin() as connection:
-            columns = BATCHES.c
-            # Attempts are counted anew when it was discarded and planned once more.
-            query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
-                columns.id == batch.id, columns.state != State.DONE
-            )
-            if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
-                raise LostError("another worker has taken the batch over", batch=batch.id)
+            _check_attempt(connection, batch)
             if shared:
                 register()
             put_done(connection, batch, result, at or now(), WORKER)
@@ -414,6 +429,17 @@ def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, w
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
+def _check_attempt(connection: sa.Connection, batch: Batch) -> None:
+    """Whether an attempt at a batch is the latest one, which nobody can change before the transaction ends."""
+    columns = BATCHES.c
+    # Attempts are counted anew when it was discarded and planned once more.
+    query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
+        columns.id == batch.id, columns.state != State.DONE
+    )
+    if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
+        raise LostError("another worker has taken the batch over", batch=batch.id)
+
+
 def _add_counts(connection: sa.Connection, result: Result) -> None:
     """Adds what became of records to what is known of their objects."""
     for ref in result.outcomes:
@@ -481,6 +507,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     undo(connection)
     objects.remove_planned(connection, [batch_id])
     connection.execute(sa.delete(BATCHES).where(*row))
+    connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
     connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
     connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))

@@ -88,19 +88,18 @@ class Record:
         return self.facts.done_at if self.facts else ""
 
 
-def write(store: Store, batch: Batch, result: Result, facts: Facts) -> Beside:
-    """Writes a batch's record, whose files must all be there; gives what the chain says of it.
-
-    Raises:
-        WriteError: The lake refused.
-        RetriableError: The store does not answer.
-    """
-    document = {
+def encoded(batch: Batch, result: Result, facts: Facts) -> bytes:
+    """A batch's record; all of its files must be there."""
+    return _data({
         "facts": {**vars(facts), "replay": _replay(batch, result)},
         **_record_of(batch, result),
         "routed": [_record_of(*routed) for routed in result.routed],
-    }
-    return _put(store, batch.number, batch.id, document)
+    })
+
+
+def decoded(data: bytes) -> Record:
+    """A record that `encoded` gave, without its number."""
+    return _record(0, json.loads(gzip.decompress(data)))
 
 
 def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
@@ -186,30 +185,35 @@ def write_moved(
 
 
 def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> Beside:
-    data = _data({"format": FORMAT, **document})
+    return put(store, number, name, _data(document))
+
+
+def put(store: Store, number: int, name: str, data: bytes) -> Beside:
+    """Writes a record, gives what the chain says of it.
+
+    Args:
+        store: The lake's files.
+        number: Its number.
+        name: The batch, or what else it is of.
+        data: What it says.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store does not answer.
+    """
     path = f"{marker.RECORDS}/{marker.file_name(number, name)}"
     store.put(path, pa.py_buffer(data))
     return beside(path, data)
 
 
 def _data(document: Mapping[str, Any]) -> bytes:
-    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
     return gzip.compress(text.encode(), mtime=0)
 
 
-def of_batch(store: Store, batch_id: str) -> Record | None:
-    """The record of the latest of a batch's attempts that left one.
-
-    Raises:
-        ReadError: It cannot be read, or is of a newer version.
-    """
-    names = _names(store, batch_id)
-    return _read(store, max(names)) if names else None
-
-
-def forget(store: Store, batch_id: str, but: str | None = None) -> None:
-    """Removes the records of a batch's attempts, or all but one: it is planned anew, or done again."""
-    store.remove(name for name in _names(store, batch_id) if name != but)
+def forget(store: Store, batch_id: str) -> None:
+    """Removes the records of a batch's attempts: it is planned anew, or done again."""
+    store.remove(_names(store, batch_id))
     remove_unfinished(store, batch_id)
 
 

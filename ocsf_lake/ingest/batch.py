@@ -15,7 +15,7 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import partition_of
-from ocsf_lake.ingest import duplicates, moving, routed, unfinished
+from ocsf_lake.ingest import duplicates, moving, routed, undo, unfinished
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.engines import of_settings
@@ -25,7 +25,7 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
-from ocsf_lake.ledger.ledger import WORKER, now
+from ocsf_lake.ledger.ledger import WORKER, LeftOut, now
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result, State
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
@@ -66,7 +66,7 @@ def run(
     if missing := unfinished.gone(lake, batch):
         if (result := _from_record(batch, lake, lease)) is not None:
             return result
-        left_out = unfinished.set_aside(lake, batch, missing)
+        left_out = _failed(unfinished.set_aside(lake, batch, missing))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
@@ -87,6 +87,8 @@ def run(
 def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
     """Ends a batch that died and all of whose objects are gone since; gives None where one may be there.
 
+    It is finished, or else forgotten, and its objects failed.
+
     Args:
         batch: The batch.
         lake: The lake.
@@ -102,8 +104,13 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
     result = _from_record(batch, lake, lease)
     if result is None:
         left_out = unfinished.set_aside(lake, batch, batch.members)
-        result = complete(batch, lake, lease, lambda _: Result(left_out))
+        lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
+        result = Result(_failed(left_out))
     return result
+
+
+def _failed(left_out: Iterable[LeftOut]) -> dict[ObjectRef, Outcome]:
+    return {one.ref: Outcome(state=State.FAILED, reason=one.reason) for one in left_out}
 
 
 def _from_record(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
@@ -171,7 +178,7 @@ def _completed(
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
-            stale += set(orphans.left(connection, lake.store, batch.id)) - written
+            stale += sorted(set(orphans.left(connection, lake.store, batch.id)) - written)
             earlier_ids += orphans.ids(connection, batch.id)
             earlier_folders += orphans.folders(connection, batch.id)
 

@@ -342,10 +342,7 @@ class Planner:
         """What takes the place of a batch without those of its objects that are gone."""
         if not missing:
             return instead_of(batch)
-        left_out = [
-            LeftOut(ref, batch.source, outcome.reason or "", 1, None)
-            for ref, outcome in unfinished.set_aside(self.lake, batch, missing).items()
-        ]
+        left_out = unfinished.set_aside(self.lake, batch, missing)
         for one in left_out:
             self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
         rest = tuple(ref for ref in batch.members if ref not in set(missing))

@@ -21,9 +21,10 @@ from ocsf_lake.ingest import duplicates
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, orphans, records
 from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.records import Record
-from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result, State
+from ocsf_lake.ledger.results import Batch, Kind, Result
 from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -179,8 +180,8 @@ def _is_overtaken(lake: Lake, record: Record) -> bool:
 
 
 # -- moved aside ------------------------------------------------------------------------------------------------------
-def set_aside(lake: Lake, batch: Batch, missing: Iterable[ObjectRef]) -> dict[ObjectRef, Outcome]:
-    """Moves what a batch has left to where nobody counts it; gives what becomes of its objects that are gone.
+def set_aside(lake: Lake, batch: Batch, missing: Iterable[ObjectRef]) -> list[LeftOut]:
+    """Moves what a batch has left to where nobody counts it; gives its objects that are gone, with the reason.
 
     Whoever dies in between is continued by doing it again: the ledger knows the batch as one that may have left files
     until it is done or forgotten.
@@ -215,7 +216,7 @@ def set_aside(lake: Lake, batch: Batch, missing: Iterable[ObjectRef]) -> dict[Ob
             f"; what its batch had written when it died, {rows} in {files} called {called}, is in {layout.FOREIGN}/ "
             "and counts nowhere"
         )
-    return {ref: Outcome(state=State.FAILED, reason=reason) for ref in missing}
+    return [LeftOut(ref, batch.source, reason, 1, None) for ref in missing]
 
 
 def _rows(lake: Lake, name: str) -> int:

@@ -37,8 +37,8 @@ STORAGE = "storage"
 
 _LOST = "its rows are not to be had; sync makes the file again from the raw objects, or says what else can be done"
 _ABANDONED = (
-    "its batch died, and its raw objects are gone, so that no run finishes it; Athena and other readers of the folder "
-    f"count its rows: sync finishes the batch if its record is whole, and moves them to {layout.FOREIGN}/ else"
+    "its batch died and its raw objects are gone: no run does it again, and Athena and other readers of the folder "
+    f"count its rows; sync finishes the batch if all its files were written, else moves them to {layout.FOREIGN}/"
 )
 
 
@@ -176,9 +176,9 @@ def _end_abandoned(lake: Lake, repair: Repair) -> None:
 def _ending(result: Result) -> str:
     reasons = [outcome.reason or "" for outcome in result.outcomes.values() if outcome.state is State.FAILED]
     if len(reasons) == len(result.outcomes):
-        return f"{plural(len(reasons), 'object')}: {reasons[0]}"
+        return f"{plural(len(reasons), 'object')} without records in the lake: {reasons[0]}"
     counts = result.counts
-    return f"{plural(counts.events, 'event')} and {counts.quarantined:,} in quarantine, as its record has them"
+    return f"it was written whole, {plural(counts.events, 'event')} and {counts.quarantined:,} in quarantine"
 
 
 def repair_catalogs(lake: Lake) -> list[str]:

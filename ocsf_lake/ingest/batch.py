@@ -193,7 +193,7 @@ def _completed(
             register(one, lake, one_result, earlier_folders)
         failpoint("registered", batch.id)
         if batch.attempts > 1:
-            records.forget(lake.store, batch.id)
+            records.forget(lake.store, batch.id, batch.planned_at)
         result.record = records.put(lake.store, batch.number, batch.id, record)
         failpoint("recorded", batch.id)
 
@@ -222,7 +222,7 @@ def _completed(
 
 
 def _forget(batch: Batch, lake: Lake, result: Result) -> None:
-    records.forget(lake.store, batch.id)
+    records.forget(lake.store, batch.id, batch.planned_at)
     for one in (batch, *(one for one, _ in result.routed)):
         lake.catalog.drop(one.id)
     lake.store.remove(file.path for file in result.all_files)

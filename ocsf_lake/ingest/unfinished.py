@@ -197,7 +197,7 @@ def set_aside(lake: Lake, batch: Batch, missing: Iterable[ObjectRef]) -> list[Le
     """
     with lake.ledger.engine.connect() as connection:
         ids, left = orphans.ids(connection, batch.id), orphans.left(connection, lake.store, batch.id)
-    records.forget(lake.store, batch.id)
+    records.forget(lake.store, batch.id, batch.planned_at)
     for written_by in ids:
         lake.catalog.drop(written_by)
     for path in left:

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -211,10 +211,19 @@ def _data(document: Mapping[str, Any]) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
 
 
-def forget(store: Store, batch_id: str) -> None:
-    """Removes the records of a batch's attempts: it is planned anew, or done again."""
-    store.remove(_names(store, batch_id))
+def forget(store: Store, batch_id: str, planned_at: str) -> None:
+    """Removes the records of a batch's attempts since it was planned: it is planned anew, or done again.
+
+    One from before stays: all objects of the batch had failed when it was done, and the chain has its record.
+    """
+    store.remove(name for name in _names(store, batch_id) if _is_of(store, name, planned_at))
     remove_unfinished(store, batch_id)
+
+
+def _is_of(store: Store, name: str, planned_at: str) -> bool:
+    with suppress(ReadError), _damage_of(store, name):
+        return bool(_document(store, name)["batch"]["planned_at"] == planned_at)
+    return True  # a damaged one is of no use
 
 
 def _names(store: Store, batch_id: str) -> list[str]:

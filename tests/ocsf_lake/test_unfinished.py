@@ -231,6 +231,23 @@ def test_where_duplicates_are_looked_for_later_batches_come_first(
         assert (len(rows(found, PLACES)), len(aside(found))) == ((3, 0), (1, 1))[number]
 
 
+@pytest.mark.slow
+def test_the_record_of_a_batch_that_read_nothing_stays_when_it_is_planned_again(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain has it; an attempt that dies removes only what died attempts have recorded."""
+    found = settings()
+    dead(logs, found, "begun", monkeypatch)
+    ingest.resume(found)
+    assert {state for state, *_ in rows(found, OBJECTS)} == {State.FAILED}
+    back(logs)
+    with killed_at("recorded", monkeypatch):
+        ingested(logs, found)
+    ingested(logs, found)
+    assert len(rows(found, PLACES)) == 6
+    is_sound(found)
+
+
 # -- some of them are -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("step", ["written", pytest.param("kept", marks=pytest.mark.slow)])
 def test_rows_of_an_object_that_is_gone_are_not_written_over(

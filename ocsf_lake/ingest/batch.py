@@ -63,9 +63,12 @@ def run(
         WriteError: The lake refused a file.
     """
     left_out: Mapping[ObjectRef, Outcome] = {}
-    if missing := unfinished.gone(lake, batch):
-        if (result := _from_record(batch, lake, lease)) is not None:
-            return result
+    missing = unfinished.gone(lake, batch)
+    if missing and (result := _from_record(batch, lake, lease)) is not None:
+        return result
+    if engine.fingerprint != batch.mapper_version:
+        raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
+    if missing:
         left_out = _failed(unfinished.set_aside(lake, batch, missing))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)

@@ -276,7 +276,8 @@ class Planner:
 
     def _divided(self, row: BatchRow, batch: Batch) -> _Replacement:
         """A batch in parts; each of several members is divided again after one more failure."""
-        if len(batch.members) > 1:
+        is_alone = len(batch.members) == 1 and self._batch(batch.source, batch.members).id == batch.id
+        if not is_alone:  # one that is left of several, as the others are gone, has not failed on its own
             size = -(-len(batch.members) // PARTS)
             members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
             parts = [self._batch(batch.source, some) for some in members]
@@ -307,7 +308,7 @@ class Planner:
         """Takes a batch that nobody holds out of the lake and plans its members anew.
 
         Those that are gone, where the batch has written something, go into none; but where it can be finished from its
-        record it stays as it is.
+        record, or nobody knows what is gone, it stays as it is.
 
         Returns:
             The batches to do.
@@ -320,7 +321,10 @@ class Planner:
                 if lease is None or (batch is None and not decided):
                     return []
                 if not decided and batch is not None:
-                    missing = unfinished.gone(self.lake, batch)
+                    try:
+                        missing = unfinished.gone(self.lake, batch)
+                    except (ConfigError, RetriableError):
+                        return [batch_id]  # whoever does it will say why it cannot be done
                     if missing and unfinished.is_whole(self.lake, unfinished.record(self.lake, batch)):
                         return [batch_id]
                     decided.append(self._without(batch, missing, instead_of))

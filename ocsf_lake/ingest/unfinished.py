@@ -29,7 +29,7 @@ from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
-from ocsf_lake.storage.objects import GoneError, ObjectRef, Prefetcher
+from ocsf_lake.storage.objects import GoneError, ObjectError, ObjectRef, Prefetcher
 from ocsf_lake.text import plural
 from ocsf_mappers import registry
 from ocsf_mappers.errors import OcsfMappersError, RetriableError
@@ -40,7 +40,12 @@ def failpoint(step: str, batch_id: str) -> None:
 
 
 def gone(lake: Lake, batch: Batch) -> list[ObjectRef]:
-    """Objects that are not to be had any more, of a batch that may have left files; none of any other."""
+    """Objects that are not to be had any more, of a batch that may have left files; none of any other.
+
+    Raises:
+        ConfigError: The store of one refuses us altogether, so that nobody knows.
+        RetriableError: One does not answer; or the database does not.
+    """
     with lake.ledger.engine.connect() as connection:
         if batch.kind is not Kind.INGEST or not orphans.folders(connection, batch.id):
             return []
@@ -48,23 +53,23 @@ def gone(lake: Lake, batch: Batch) -> list[ObjectRef]:
         return [ref for ref in batch.members if _is_gone(opener, ref)]
 
 
-def is_abandoned(lake: Lake, batch: Batch) -> bool:
-    """Whether no run does an open batch again, as all of its objects are gone."""
-    if batch.kind is not Kind.INGEST or not batch.members:
-        return False
-    with closing(Prefetcher((), lake.settings.input_access)) as opener:
-        return all(_is_gone(opener, ref) for ref in batch.members)
-
-
 def _is_gone(opener: Prefetcher, ref: ObjectRef) -> bool:
-    """Not one that cannot be reached just now: then nobody knows."""
     try:
         with opener.opened(ref):
             return False
     except GoneError:
         return True
-    except OcsfMappersError:
+    except ObjectError:
+        return False  # it is there, and closed to us
+
+
+def is_abandoned(lake: Lake, batch: Batch) -> bool:
+    """Whether no run does an open batch again, as all of its objects are gone; not where nobody knows."""
+    if batch.kind is not Kind.INGEST or not batch.members:
         return False
+    with closing(Prefetcher((), lake.settings.input_access)) as opener, suppress(OcsfMappersError):
+        return all(_is_gone(opener, ref) for ref in batch.members)
+    return False
 
 
 # -- finished from its record -----------------------------------------------------------------------------------------

@@ -278,7 +278,8 @@ class Store:
                 Path(source).replace(target)
                 permissions.sync_folder(Path(target).parent)
                 return
-            retry.call(self.fs.mv, source, target)
+            retry.call(self.fs.copy, source, target, **s3.lock_of(self.fs))
+            retry.call(self.fs.rm_file, source)
 
     def move_aside(self, name: str) -> None:
         """Moves a file to where nobody counts its rows, beside those of the same name that were moved there before."""

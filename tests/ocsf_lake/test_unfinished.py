@@ -17,11 +17,11 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
-from ocsf_lake.storage import layout, objects, writer
+from ocsf_lake.storage import layout, objects, retry, writer
 from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers import registry
-from ocsf_mappers.errors import WriteError
+from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.compacting import PLACES, Make
 from tests.ocsf_lake.compacting import log as of_calls
 from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, write
@@ -273,9 +273,27 @@ def test_rows_of_an_object_that_is_gone_are_not_written_over(
 
 
 @pytest.mark.slow
+def test_an_object_that_is_left_of_a_batch_that_failed_often_is_not_blamed(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(attempts=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "fail", lambda *_, **__: None)  # as of who is killed
+        for step in ("begun", "written"):
+            with killed_at(step, monkeypatch):
+                ingested(logs, found)
+    (logs / "0.json").unlink()
+    summary = ingested(logs, found)
+    assert ([Path(item.uri).name for item in summary.not_read], summary.counts.events) == (["0.json"], 3)
+    is_sound(found)
+
+
+@pytest.mark.slow
 def test_a_batch_whose_objects_cannot_be_reached_waits(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tiny_source import MENDED
+
     found = settings()
     with killed_at("written", monkeypatch):
         ingested(logs, found)
@@ -288,6 +306,18 @@ def test_a_batch_whose_objects_cannot_be_reached_waits(
         patched.setattr(objects, "_streamed", denied)
         repair = synced(found)
     assert (repair.ended, sorted(Path(found.lake).rglob("*.parquet"))) == ({}, before)
+    # Nor is it planned anew for another mapper, which removes what it has written.
+    with monkeypatch.context() as patched:
+
+        def silent(ref: objects.ObjectRef, _: object) -> None:
+            raise RetriableError("no answer", object=ref.uri)
+
+        patched.setattr(objects, "_streamed", silent)
+        patched.setattr(registry, "load", lambda _: MENDED)
+        patched.setattr(retry, "pauses", lambda *_: [])
+        (failure,) = ingest.resume(found).failures
+        assert "no answer" in failure.reason
+        assert sorted(Path(found.lake).rglob("*.parquet")) == before
     assert ingested(logs, found).counts.events == 6
 
 

@@ -76,9 +76,7 @@ def is_abandoned(lake: Lake, batch: Batch) -> bool:
 def record(lake: Lake, batch: Batch) -> Record | None:
     """What an open batch came to by the latest of its attempts that wrote all files; None where none came so far."""
     data = lake.ledger.kept_record(batch.id)
-    found = None if data is None else records.decoded(data)
-    # A batch may be planned again under its id, when all of its objects had failed.
-    return found if found is not None and found.batch and found.batch.planned_at == batch.planned_at else None
+    return None if data is None else records.decoded(data)
 
 
 def is_whole(lake: Lake, record: Record | None) -> bool:

@@ -22,7 +22,7 @@ from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
-from tests.ocsf_lake.compacting import PLACES, Make
+from tests.ocsf_lake.compacting import PLACES, Make, files
 from tests.ocsf_lake.compacting import log as of_calls
 from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, write
 from tests.ocsf_lake.killed import killed_at
@@ -204,10 +204,11 @@ def test_what_moved_into_another_generation_meanwhile_is_finished_there(
     for number in range(2, 6):
         ingested(logs / f"{number}.json", found)
     (logs / "0.json").unlink()
-    compact.compact(found)
+    assert compact.compact(found).tables
     (said,) = synced(found).ended.values()
     assert said == "it was written whole, 3 events and 1 in quarantine"
-    assert len(rows(found, PLACES)) == 3 + 4
+    assert (len(rows(found, PLACES)), aside(found)) == (3 + 4, [])
+    assert all(layout.is_compacted(path.relative_to(found.lake).as_posix()) for path in files(found))
     is_sound(found)
 
 
@@ -333,11 +334,11 @@ def test_records_of_other_sources_end_with_the_batch_they_stand_in(
     found = settings()
     with killed_at(step, monkeypatch):
         ingest.ingest([str(tmp_path / "logs")], found)
-    files = len(list(Path(found.lake).rglob("*.parquet")))
+    written = len(list(Path(found.lake).rglob("*.parquet")))
     shutil.rmtree(tmp_path / "logs")
     assert len(synced(found).ended) == 1
     is_sound(found)
-    assert len(aside(found)) == (files if step == "written" else 0)
+    assert len(aside(found)) == (written if step == "written" else 0)
     if step == "kept":
         assert rows(found, COUNTS) == rows(usual, COUNTS)
 

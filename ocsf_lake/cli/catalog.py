@@ -62,7 +62,8 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     """Make catalogs and storage say what the ledger says.
 
     Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
-    objects; files that were written off and are there again are taken back. Exit 1 when they still disagree, with what
+    objects; files that were written off and are there again are taken back. A batch that died and whose raw objects are
+    all gone is finished, or what it wrote in part is moved to `_foreign/`. Exit 1 when they still disagree, with what
     else can be done.
     """
     config = settings_of_lake(lake)
@@ -76,6 +77,8 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
     else:
         _show(repair.left, as_json)
         terminal.say(f"{terminal.plural(len(repair.found), 'finding')} before, {len(repair.left):,} left")
+        for batch_id, what in repair.ended.items():
+            terminal.say(f"ended: batch {batch_id}, whose raw objects are gone: {what}")
         for name in repair.moved:
             terminal.say(f"moved aside: {name}")
         for name in repair.taken_back:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs.definitions import partition_of
-from ocsf_lake.ingest import duplicates, moving, routed
+from ocsf_lake.ingest import duplicates, moving, routed, undo, unfinished
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
 from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.engines import of_settings
@@ -25,7 +25,7 @@ from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
-from ocsf_lake.ledger.ledger import WORKER, now
+from ocsf_lake.ledger.ledger import WORKER, LeftOut, now
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result, State
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
@@ -44,7 +44,8 @@ def run(
     """Maps a batch, writes and registers its files, marks it done.
 
     An object or record that makes the work fail is found and left out, with the reason; the others are done. Records of
-    other sources among its own are done with it, each source's under a batch of its own.
+    other sources among its own are done with it, each source's under a batch of its own. Of what an earlier attempt has
+    written of objects that are gone nothing is lost, see `ocsf_lake.ingest.unfinished`.
 
     Args:
         batch: The batch.
@@ -61,6 +62,14 @@ def run(
         RetriableError: A store or the database does not answer.
         WriteError: The lake refused a file.
     """
+    left_out: Mapping[ObjectRef, Outcome] = {}
+    missing = unfinished.gone(lake, batch)
+    if missing and (result := _from_record(batch, lake, lease)) is not None:
+        return result
+    if engine.fingerprint != batch.mapper_version:
+        raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
+    if missing:
+        left_out = _failed(unfinished.set_aside(lake, batch, missing))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
@@ -71,16 +80,60 @@ def run(
         with ExitStack() as stack:
             for name in sorted(alone):
                 stack.enter_context(duplicates.alone(lake, name))
-            make = partial(made, work=replace(work, alone=frozenset(alone)), policy=policy)
+            make = partial(made, work=replace(work, alone=frozenset(alone)), policy=policy, left_out=left_out)
             try:
                 return complete(batch, lake, lease, make, policy, engine.mapper.duplicate_key)
             except NotAloneError as error:
                 alone.add(error.source)
 
 
+def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
+    """Ends a batch that died and all of whose objects are gone since; gives None where one may be there.
+
+    It is finished, or else forgotten, and its objects failed.
+
+    Args:
+        batch: The batch.
+        lake: The lake.
+        lease: On the batch.
+
+    Raises:
+        LostError: Another worker has taken it over.
+        RetriableError: A store, catalog or database does not answer.
+        WriteError: The lake or a catalog refused.
+    """
+    if not unfinished.is_abandoned(lake, batch):
+        return None
+    result = _from_record(batch, lake, lease)
+    if result is None:
+        left_out = unfinished.set_aside(lake, batch, batch.members)
+        lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
+        result = Result(_failed(left_out))
+    return result
+
+
+def _failed(left_out: Iterable[LeftOut]) -> dict[ObjectRef, Outcome]:
+    return {one.ref: Outcome(state=State.FAILED, reason=one.reason) for one in left_out}
+
+
+def _from_record(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
+    """Finishes a batch as an attempt that died has recorded it; gives None where that cannot be."""
+    record = unfinished.record(lake, batch)
+    if record is None or (facts := record.facts) is None:
+        return None
+    with ExitStack() as stack:
+        for name in unfinished.searched(record):
+            stack.enter_context(duplicates.alone(lake, name))
+        if not unfinished.is_whole(lake, record):
+            return None
+        make = partial(unfinished.recorded, lake, record)
+        return complete(batch, lake, lease, make, duplicates.Policy(facts.policy), facts.key, facts.routed)
+
+
 def complete(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result],
     policy: duplicates.Policy = duplicates.Policy.KEEP, key: Sequence[str] = (),
+    routed_policies: records.Routed | None = None,
 ) -> Result:  # fmt: skip
     """Has the files of a planned batch made, and makes them part of the lake at one moment, once.
 
@@ -94,6 +147,7 @@ def complete(
         make: Writes its files, into folders that it notes before, see `ocsf_lake.ledger.orphans`.
         policy: What became of duplicates.
         key: The source's own key of an event.
+        routed_policies: The same of records of other sources; None for those of the settings.
 
     Raises:
         CountError: What was read is not what came out.
@@ -103,7 +157,7 @@ def complete(
     """
     while True:
         try:
-            return _completed(lake.ledger.begin(batch), lake, lease, make, policy, key)
+            return _completed(lake.ledger.begin(batch), lake, lease, make, policy, key, routed_policies)
         except MovedError as error:
             # Its files are written once more where the partition's are now, under the same names.
             lake.ledger.fail(batch.id, None, excused=True)
@@ -112,23 +166,24 @@ def complete(
 
 def _completed(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: duplicates.Policy,
-    key: Sequence[str],
+    key: Sequence[str], routed_policies: records.Routed | None,
 ) -> Result:  # fmt: skip
     failpoint("begun", batch.id)
     result = make(batch)
     failpoint("written", batch.id)
     lease.check()
+    of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
+    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
+    record = records.encoded(batch, result, facts)
+    stale: list[str] = []
     earlier_ids: list[str] = []
     earlier_folders: list[str] = []
     if batch.attempts > 1:
         written = {file.path for file in result.all_files}
         with lake.ledger.engine.connect() as connection:
-            left = orphans.left(connection, lake.store, batch.id)
+            stale += sorted(set(orphans.left(connection, lake.store, batch.id)) - written)
             earlier_ids += orphans.ids(connection, batch.id)
             earlier_folders += orphans.folders(connection, batch.id)
-        lake.store.remove(path for path in left if path not in written)
-
-    at = now()
 
     def make_visible() -> None:
         lease.check()
@@ -141,21 +196,24 @@ def _completed(
             register(one, lake, one_result, earlier_folders)
         failpoint("registered", batch.id)
         if batch.attempts > 1:
-            records.forget(lake.store, batch.id)
-        facts = records.Facts(at, WORKER, policy, tuple(key), duplicates.routed(lake.settings, result))
-        result.record = records.write(lake.store, batch, result, facts)
+            records.forget(lake.store, batch.id, batch.planned_at)
+        result.record = records.put(lake.store, batch.number, batch.id, record)
         failpoint("recorded", batch.id)
 
     def also(connection: sa.Connection) -> None:
         generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result, discovery.day_of, at))
+        result.news.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))
         duplicates.note(connection, batch, policy, result, key)
         redactions.note(connection, batch, result)
-        routed.record(connection, lake.settings, batch, result, at)
+        routed.record(connection, batch, result, facts)
 
     try:
-        lake.ledger.finish(batch, result, make_visible, also, at)
+        if batch.kind is Kind.INGEST:
+            lake.ledger.keep_record(batch, record)
+            failpoint("kept", batch.id)
+        lake.store.remove(stale)
+        lake.ledger.finish(batch, result, make_visible, also, facts.done_at)
     except LostError:
         # What it was made of is in other batches by now; what was written here would count it twice.
         lake.ledger.unless_planned(batch.id, lambda _: _forget(batch, lake, result))
@@ -167,7 +225,7 @@ def _completed(
 
 
 def _forget(batch: Batch, lake: Lake, result: Result) -> None:
-    records.forget(lake.store, batch.id)
+    records.forget(lake.store, batch.id, batch.planned_at)
     for one in (batch, *(one for one, _ in result.routed)):
         lake.catalog.drop(one.id)
     lake.store.remove(file.path for file in result.all_files)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import attempts, divide, undo
+from ocsf_lake.ingest import attempts, divide, undo, unfinished
 from ocsf_lake.ingest.batch_builder import BatchBuilder, batches
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
@@ -159,13 +159,13 @@ class _Replacement:
         to_do: Batches that are asked for.
         waiting: Batches that are left for later.
         failures: With which the batches of several members begin.
-        left_out: The batch's only object, which goes into no batch.
+        left_out: Objects of the batch that go into none.
     """
 
     to_do: Sequence[Batch]
     waiting: Sequence[Batch] = ()
     failures: int = 0
-    left_out: LeftOut | None = None
+    left_out: Sequence[LeftOut] = ()
 
 
 class Planner:
@@ -276,7 +276,8 @@ class Planner:
 
     def _divided(self, row: BatchRow, batch: Batch) -> _Replacement:
         """A batch in parts; each of several members is divided again after one more failure."""
-        if len(batch.members) > 1:
+        is_alone = len(batch.members) == 1 and self._batch(batch.source, batch.members).id == batch.id
+        if not is_alone:  # one that is left of several, as the others are gone, has not failed on its own
             size = -(-len(batch.members) // PARTS)
             members = [batch.members[start : start + size] for start in range(0, len(batch.members), size)]
             parts = [self._batch(batch.source, some) for some in members]
@@ -286,7 +287,7 @@ class Planner:
         tried_with = program(batch.mapper_version)
         left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
         self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.message(left_out)))
-        return _Replacement([], left_out=left_out)
+        return _Replacement([], left_out=[left_out])
 
     def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
         builder = BatchBuilder(source, self.version(source), self.settings)
@@ -306,6 +307,9 @@ class Planner:
     def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Replacement]) -> list[str]:
         """Takes a batch that nobody holds out of the lake and plans its members anew.
 
+        Those that are gone, where the batch has written something, go into none; but where it can be finished from its
+        record, or nobody knows what is gone, it stays as it is.
+
         Returns:
             The batches to do.
         """
@@ -317,7 +321,13 @@ class Planner:
                 if lease is None or (batch is None and not decided):
                     return []
                 if not decided and batch is not None:
-                    decided.append(instead_of(batch))
+                    try:
+                        missing = unfinished.gone(self.lake, batch)
+                    except (ConfigError, RetriableError):
+                        return [batch_id]  # whoever does it will say why it cannot be done
+                    if missing and unfinished.is_whole(self.lake, unfinished.record(self.lake, batch)):
+                        return [batch_id]
+                    decided.append(self._without(batch, missing, instead_of))
                 (instead,) = decided
                 # Without the batch: it was taken out by a transaction whose answer was lost.
                 planned = self.lake.ledger.plan(
@@ -329,6 +339,19 @@ class Planner:
                 return [batch.id for batch in instead.to_do if batch.id in written]
 
         return retry.with_retries(once)
+
+    def _without(
+        self, batch: Batch, missing: Sequence[ObjectRef], instead_of: Callable[[Batch], _Replacement]
+    ) -> _Replacement:  # fmt: skip
+        """What takes the place of a batch without those of its objects that are gone."""
+        if not missing:
+            return instead_of(batch)
+        left_out = unfinished.set_aside(self.lake, batch, missing)
+        for one in left_out:
+            self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
+        rest = tuple(ref for ref in batch.members if ref not in set(missing))
+        instead = instead_of(replace(batch, members=rest)) if rest else _Replacement([])
+        return replace(instead, left_out=[*instead.left_out, *left_out])
 
     def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
         """Objects of a source in batches, as this lake would read them now."""

@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ocsf_lake.config import Settings
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger import chain, meter, redactions
 from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.ledger import Ledger, put_done
+from ocsf_lake.ledger.records import Facts
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result
 from ocsf_lake.ledger.tables import ROUTED
-from ocsf_mappers import Engine, registry
+from ocsf_mappers import Engine
 
 
 def batch(of: Batch, engine: Engine) -> Batch:
@@ -37,15 +37,15 @@ def note(ledger: Ledger, of: Batch, routed: Batch) -> None:
         insert_new(connection, ROUTED, [{"batch_id": routed.id, "of_batch": of.id}])
 
 
-def record(connection: sa.Connection, settings: Settings, of: Batch, result: Result, at: str) -> None:
+def record(connection: sa.Connection, of: Batch, result: Result, facts: Facts) -> None:
     """Writes what became of records of other sources, inside the transaction that marks a batch done."""
     written = [routed.id for routed, _ in result.routed]
     stale = (ROUTED.c.of_batch == of.id) & ROUTED.c.batch_id.not_in(written)
     connection.execute(sa.delete(ROUTED).where(stale))
     for routed, routed_result in result.routed:
-        put(connection, of, routed, routed_result, at)
-        mapper = registry.load(routed.source)
-        duplicates.note(connection, routed, duplicates.policy(settings, mapper), routed_result, mapper.duplicate_key)
+        put(connection, of, routed, routed_result, facts.done_at)
+        policy, key = facts.routed[routed.source]
+        duplicates.note(connection, routed, duplicates.Policy(policy), routed_result, key)
     for routed, routed_result in result.routed:
         chain.record_batch(connection, routed, routed_result)
 

@@ -7,13 +7,15 @@ import sqlalchemy as sa
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import orphans, records, replays
 from ocsf_lake.ledger.ledger import Undo
+from ocsf_lake.ledger.tables import BATCHES
 
 
 def batch(lake: Lake, batch_id: str) -> Undo:
     """Gives what takes an open batch out of the lake, in the transaction that forgets it."""
 
     def undo(connection: sa.Connection) -> None:
-        records.forget(lake.store, batch_id)
+        planned_at = connection.scalar(sa.select(BATCHES.c.planned_at).where(BATCHES.c.id == batch_id)) or ""
+        records.forget(lake.store, batch_id, planned_at)
         for written_by in orphans.ids(connection, batch_id):
             lake.catalog.drop(written_by)
         lake.store.remove(orphans.left(connection, lake.store, batch_id))

@@ -37,6 +37,7 @@ from ocsf_lake.ledger.tables import (
     SHOWN,
     STEPS,
     TRACES,
+    WRITTEN,
 )
 from ocsf_lake.storage import permissions
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -72,13 +73,13 @@ class Tries:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An object on its own that failed too often. See `Tries`."""
+    """An object on its own that failed too often, or one that is gone. See `Tries`."""
 
     ref: ObjectRef
     source: str
     reason: str
     attempts: int
-    tried_with: str
+    tried_with: str | None
 
 
 Undo = Callable[[sa.Connection], None]
@@ -152,7 +153,7 @@ class Ledger:
 
     def plan(
         self, batches: Sequence[Batch], instead_of: tuple[str, Undo] | None = None, failures: int = 0,
-        left_out: LeftOut | None = None, first: Undo | None = None,
+        left_out: Sequence[LeftOut] = (), first: Undo | None = None,
     ) -> list[Batch]:  # fmt: skip
         """Writes batches and their members; batches of which a member was planned meanwhile are left out.
 
@@ -161,7 +162,7 @@ class Ledger:
             instead_of: An open batch that is forgotten in the same transaction, and what removes its files. When it is
                 done after all nothing is removed and nothing written; nobody can end it meanwhile.
             failures: Those of the batch before, which count for batches of several members too.
-            left_out: A member of the open batch that goes into none.
+            left_out: Members of the open batch that go into none.
             first: What else belongs into that transaction, and comes before.
 
         Returns:
@@ -175,9 +176,9 @@ class Ledger:
                 return [batch for batch in batches if _stands(batch, _states(connection, batch.members))]
             if first is not None:
                 first(connection)
-            if left_out is not None:
-                self._put(connection, [left_out.ref], State.FAILED, left_out.source, None, left_out.reason)
-                _count_attempts(connection, [left_out.ref], left_out.tried_with, now(), left_out.attempts)
+            for one in left_out:
+                self._put(connection, [one.ref], State.FAILED, one.source, None, one.reason)
+                _count_attempts(connection, [one.ref], one.tried_with, now(), one.attempts)
             for batch in batches:
                 if batch.kind is Kind.INGEST:
                     states = _states(connection, batch.members)
@@ -241,6 +242,13 @@ class Ledger:
             by_id = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
             return [by_id[batch_id] for batch_id in asked if batch_id in by_id]
 
+    def begun(self) -> list[str]:
+        """Batches with objects to read that somebody has begun and that are not done, by id."""
+        row = BATCHES.c
+        is_begun = row.state != State.DONE, row.kind == Kind.INGEST, row.attempts > 0
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.select(row.id).where(*is_begun).order_by(row.id)))
+
     def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
         """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
         with self.engine.connect() as connection:
@@ -283,6 +291,26 @@ class Ledger:
             number = marker.next_number(connection)
             return replace(batch, attempts=attempts, number=number, planned_at=planned_at, begun_at=begun_at)
 
+    def keep_record(self, batch: Batch, record: bytes) -> None:
+        """Notes what a batch came to, all of whose files are written; it is open still.
+
+        Args:
+            batch: The batch, as `begin` gave it.
+            record: See `ocsf_lake.ledger.records`.
+
+        Raises:
+            LostError: Another attempt was begun, or the batch was discarded; nothing is noted.
+        """
+        with self.engine.begin() as connection:
+            _check_attempt(connection, batch)
+            upsert(connection, WRITTEN, ("batch_id",), [{"batch_id": batch.id, "record": record}])
+
+    def kept_record(self, batch_id: str) -> bytes | None:
+        """What was noted of an open batch at last; None where none of its attempts came so far."""
+        with self.engine.connect() as connection:
+            record: bytes | None = connection.scalar(sa.select(WRITTEN.c.record).where(WRITTEN.c.batch_id == batch_id))
+            return record
+
     def finish(
         self, batch: Batch, result: Result, register: Callable[[], None],
         also: Callable[[sa.Connection], None] | None = None, at: str | None = None,
@@ -304,13 +332,7 @@ class Ledger:
         if not shared:
             register()
         with self.engine.begin() as connection:
-            columns = BATCHES.c
-            # Attempts are counted anew when it was discarded and planned once more.
-            query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
-                columns.id == batch.id, columns.state != State.DONE
-            )
-            if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
-                raise LostError("another worker has taken the batch over", batch=batch.id)
+            _check_attempt(connection, batch)
             if shared:
                 register()
             put_done(connection, batch, result, at or now(), WORKER)
@@ -407,6 +429,17 @@ def put_done(connection: sa.Connection, batch: Batch, result: Result, at: str, w
         connection.execute(sa.insert(FILES), [file_row(batch.id, file) for file in result.files])
 
 
+def _check_attempt(connection: sa.Connection, batch: Batch) -> None:
+    """Whether an attempt at a batch is the latest one, which nobody can change before the transaction ends."""
+    columns = BATCHES.c
+    # Attempts are counted anew when it was discarded and planned once more.
+    query = sa.select(columns.attempts, columns.begun_at, columns.worker).where(
+        columns.id == batch.id, columns.state != State.DONE
+    )
+    if connection.execute(query.with_for_update()).first() != (batch.attempts, batch.begun_at, WORKER):
+        raise LostError("another worker has taken the batch over", batch=batch.id)
+
+
 def _add_counts(connection: sa.Connection, result: Result) -> None:
     """Adds what became of records to what is known of their objects."""
     for ref in result.outcomes:
@@ -474,6 +507,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     undo(connection)
     objects.remove_planned(connection, [batch_id])
     connection.execute(sa.delete(BATCHES).where(*row))
+    connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
     connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
     connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
@@ -489,7 +523,7 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
     members = tuple(ObjectRef(*columns) for columns in connection.execute(query))
     return Batch(
         row["id"], row["source"], row["mapper_version"], row["ocsf_version"], members, row["attempts"],
-        kind=Kind(row["kind"]),
+        planned_at=row["planned_at"], kind=Kind(row["kind"]),
     )  # fmt: skip
 
 

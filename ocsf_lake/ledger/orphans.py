@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.database import insert_new
-from ocsf_lake.ledger.tables import ROUTED, TRACES
+from ocsf_lake.ledger.tables import ROUTED, TRACES, WRITTEN
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 
@@ -53,10 +53,12 @@ def folders(connection: sa.Connection, batch_id: str) -> list[str]:
 def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     """Names of a batch's files where its attempts so far may have left some, finished or half written."""
     written_by = ids(connection, batch_id)
-    places = folders(connection, batch_id)
-    return sorted({name for folder in places for name in store.sizes(folder) if layout.batch_of(name) in written_by})
+    found = {name for folder in folders(connection, batch_id) for name in store.sizes(folder)}
+    ours = {name for name in found if layout.batch_of(name) in written_by}
+    return sorted(name for name in ours if not name.startswith(f"{layout.FOREIGN}/"))
 
 
 def forget(connection: sa.Connection, batch_id: str) -> None:
     """In the transaction that ends a batch, or takes it back: nothing is left that is not registered."""
     connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id.in_(ids(connection, batch_id))))
+    connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -32,6 +32,9 @@ from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.compiler.statistics import DriftKind, FirstSeen, SchemaDrift, Statistics
 from ocsf_mappers.errors import ReadError
+
+Routed = Mapping[str, tuple[str, Sequence[str]]]
+"""Source of other records in a batch's objects -> what became of their duplicates, and their key."""
 
 FORMAT = 1
 CHECKPOINT = "000000000000"
@@ -54,7 +57,7 @@ class Facts:
     worker: str | None = None
     policy: str = "keep"
     key: tuple[str, ...] = ()
-    routed: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    routed: Routed = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,18 @@ class Record:
         return self.facts.done_at if self.facts else ""
 
 
-def write(store: Store, batch: Batch, result: Result, facts: Facts) -> Beside:
-    """Writes a batch's record, whose files must all be there; gives what the chain says of it.
-
-    Raises:
-        WriteError: The lake refused.
-        RetriableError: The store does not answer.
-    """
-    document = {
+def encoded(batch: Batch, result: Result, facts: Facts) -> bytes:
+    """A batch's record; all of its files must be there."""
+    return _data({
         "facts": {**vars(facts), "replay": _replay(batch, result)},
         **_record_of(batch, result),
         "routed": [_record_of(*routed) for routed in result.routed],
-    }
-    return _put(store, batch.number, batch.id, document)
+    })
+
+
+def decoded(data: bytes) -> Record:
+    """A record that `encoded` gave, without its number."""
+    return _record(0, json.loads(gzip.decompress(data)))
 
 
 def _replay(batch: Batch, result: Result) -> dict[str, Any] | None:
@@ -183,21 +185,45 @@ def write_moved(
 
 
 def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> Beside:
-    data = _data({"format": FORMAT, **document})
+    return put(store, number, name, _data(document))
+
+
+def put(store: Store, number: int, name: str, data: bytes) -> Beside:
+    """Writes a record, gives what the chain says of it.
+
+    Args:
+        store: The lake's files.
+        number: Its number.
+        name: The batch, or what else it is of.
+        data: What it says.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store does not answer.
+    """
     path = f"{marker.RECORDS}/{marker.file_name(number, name)}"
     store.put(path, pa.py_buffer(data))
     return beside(path, data)
 
 
 def _data(document: Mapping[str, Any]) -> bytes:
-    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps({"format": FORMAT, **document}, ensure_ascii=True, separators=(",", ":"))
     return gzip.compress(text.encode(), mtime=0)
 
 
-def forget(store: Store, batch_id: str) -> None:
-    """Removes the records of a batch's attempts: it is planned anew, or done again."""
-    store.remove(_names(store, batch_id))
+def forget(store: Store, batch_id: str, planned_at: str) -> None:
+    """Removes the records of a batch's attempts since it was planned: it is planned anew, or done again.
+
+    One from before stays: all objects of the batch had failed when it was done, and the chain has its record.
+    """
+    store.remove(name for name in _names(store, batch_id) if _is_of(store, name, planned_at))
     remove_unfinished(store, batch_id)
+
+
+def _is_of(store: Store, name: str, planned_at: str) -> bool:
+    with suppress(ReadError), _damage_of(store, name):
+        return bool(_document(store, name)["batch"]["planned_at"] == planned_at)
+    return True  # a damaged one is of no use
 
 
 def _names(store: Store, batch_id: str) -> list[str]:

@@ -6,7 +6,7 @@
 <lake>/_quarantine/source=aws_vpc_flow/day=20250311/<batch>-<part>.parquet
 <lake>/_duplicates/source=aws_cloudtrail/<batch>-<part>.parquet
 <lake>/_quarantine_outcomes/source=aws_vpc_flow/<replay>-<part>.parquet
-<lake>/_ledger/ledger.db      <lake>/_catalog/iceberg.db
+<lake>/_foreign/<path that it had>      <lake>/_ledger/ledger.db      <lake>/_catalog/iceberg.db
 ```
 """
 
@@ -27,6 +27,8 @@ QUARANTINE_PREFIX, LEDGER_PATH, CATALOGS = "_quarantine", "_ledger/ledger.db", "
 FORMER_CATALOG = f"{CATALOGS}/catalog.db"
 """Earlier versions repeated there what the ledger records of files."""
 LOCKS_PATH = "_ledger/locks"
+FOREIGN = "_foreign"
+"""Folder of files that the ledger does not have and that were moved aside, each with its whole path."""
 COMPACTED, PLAN = "compacted", "_plan.json"
 """Folder of partitions that were compacted, and the file in each that lists what it was made of."""
 PATH_KEYS = {"region": "region", "accountid": "accountId", "eventday": "eventDay", "source": "source", "day": "day"}

@@ -12,10 +12,11 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from ocsf_lake.storage import objects, permissions, retry, s3, transfer
+from ocsf_lake.storage import layout, objects, permissions, retry, s3, transfer
 from ocsf_lake.storage.s3 import Access
 from ocsf_mappers.errors import ConfigError, WriteError
 
+_BLOCK_BYTES = 4 << 20
 _UNFINISHED = ".tmp"
 """Ends the name of a local file that is being written; a dot begins it."""
 
@@ -236,6 +237,14 @@ class Store:
             else:
                 yield from self.sizes(prefix)
 
+    def sha256(self, name: str) -> str:
+        """Checksum of a file's bytes, in hex."""
+        digest = hashlib.sha256()
+        with self.opened(name) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file's bytes."""
@@ -269,7 +278,16 @@ class Store:
                 Path(source).replace(target)
                 permissions.sync_folder(Path(target).parent)
                 return
-            retry.call(self.fs.mv, source, target)
+            retry.call(self.fs.copy, source, target, **s3.lock_of(self.fs))
+            retry.call(self.fs.rm_file, source)
+
+    def move_aside(self, name: str) -> None:
+        """Moves a file to where nobody counts its rows, beside those of the same name that were moved there before."""
+        to, number = f"{layout.FOREIGN}/{name}", 1
+        while self.size(to) is not None:
+            number += 1
+            to = f"{layout.FOREIGN}/{number}/{name}"
+        self.move(name, to)
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already count as removed."""

@@ -7,7 +7,6 @@ was written by no batch is moved aside, never deleted; a file that is gone is re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,25 +16,30 @@ import sqlalchemy as sa
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
-from ocsf_lake.ingest import moving
+from ocsf_lake.ingest import batch as batches
+from ocsf_lake.ingest import moving, routed, unfinished
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions, overview, retained, written_off
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
 from ocsf_lake.storage import layout, permissions
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition, batch_of
 from ocsf_lake.storage.store import Store
+from ocsf_lake.text import plural
 from ocsf_lake.upkeep import lost as lost_files
 from ocsf_lake.upkeep import rebuild, returned
 from ocsf_mappers import registry
+from ocsf_mappers.errors import OcsfMappersError
 
 STORAGE = "storage"
-FOREIGN = "_foreign"
-"""Folder that files nobody wrote are moved to, each with its whole path."""
 
 _LOST = "its rows are not to be had; sync makes the file again from the raw objects, or says what else can be done"
+_ABANDONED = (
+    "its batch died and its raw objects are gone: no run does it again, and Athena and other readers of the folder "
+    f"count its rows; sync finishes the batch if all its files were written, else moves them to {layout.FOREIGN}/"
+)
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Repair:
         rebuilt: Batches whose files were rebuilt.
         moved: Files nobody wrote, by their names before.
         taken_back: Files that were written off as lost and are there again.
+        ended: Batches that died and whose raw objects are gone, and what became of each.
         refused: What could not be mended, and why.
     """
 
@@ -56,6 +61,7 @@ class Repair:
     rebuilt: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
+    ended: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
 
@@ -115,21 +121,23 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         deep: Also read every file and compare its checksum.
     """
     repair = Repair(check(lake, deep))
-    if consistent(repair.found):
-        repair.left = repair.found
+    _end_abandoned(lake, repair)
+    found = check(lake, deep) if repair.ended else repair.found
+    if consistent(found):
+        repair.left = found
         return repair
-    for finding in repair.found:
+    for finding in found:
         # First of all: a file that is taken back may have a new name, under which a run that died has put it.
         if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
-            lake.store.move(finding.item, f"{FOREIGN}/{finding.item}")
+            lake.store.move_aside(finding.item)
             repair.moved.append(finding.item)
-    for finding in repair.found:
+    for finding in found:
         if finding.kind is Kind.FILE_RETURNED:
             if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
                 repair.taken_back.append(finding.item)
             else:
                 repair.refused.append(f"{finding.item}: {reason}")
-    lost = lost_files.by_batch(repair.found)
+    lost = lost_files.by_batch(found)
     waiting = rebuild.in_order(lake, lost.keys())
     while waiting:
         reasons = {one: rebuild.rebuild_batch(lake, one, lost[one]) for one in waiting}
@@ -137,14 +145,40 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         repair.rebuilt += [one for one in waiting if not reasons[one]]
         if len(refused) == len(waiting):
             judge = lost_files.Judge(lake)
-            found = [item for one in refused for item in judge.judged(one, lost[one], reasons[one])]
-            others = sorted(set(refused) - {item.batch_id for item in found})
-            repair.refused += [*lost_files.ways(found), *(f"batch {one}: {reasons[one]}" for one in others)]
+            judged = [item for one in refused for item in judge.judged(one, lost[one], reasons[one])]
+            others = sorted(set(refused) - {item.batch_id for item in judged})
+            repair.refused += [*lost_files.ways(judged), *(f"batch {one}: {reasons[one]}" for one in others)]
             break
         waiting = refused  # what they are made of may be there now
     repair.refused += repair_catalogs(lake)
     repair.left = check(lake, deep)
     return repair
+
+
+def _end_abandoned(lake: Lake, repair: Repair) -> None:
+    """Ends batches that died and that no run does again, as all of their raw objects are gone."""
+    for batch_id in lake.ledger.begun():
+        with lake.leases.held(batch_id) as lease:
+            batch = lake.ledger.batch(batch_id) if lease is not None else None
+            if batch is None or lease is None:
+                continue  # who holds it ends it
+            try:
+                result = batches.end_abandoned(batch, lake, lease)
+            except OcsfMappersError as error:
+                # Whatever is wrong with this batch, others can be ended.
+                lake.ledger.fail(batch_id, str(error), excused=True)
+                repair.refused.append(f"batch {batch_id}: {str(error).splitlines()[0]}")
+                continue
+        if result is not None:
+            repair.ended[batch_id] = _ending(result)
+
+
+def _ending(result: Result) -> str:
+    reasons = [outcome.reason or "" for outcome in result.outcomes.values() if outcome.state is State.FAILED]
+    if len(reasons) == len(result.outcomes):
+        return f"{plural(len(reasons), 'object')} without records in the lake: {reasons[0]}"
+    counts = result.counts
+    return f"it was written whole, {plural(counts.events, 'event')} and {counts.quarantined:,} in quarantine"
 
 
 def repair_catalogs(lake: Lake) -> list[str]:
@@ -182,6 +216,7 @@ class _LedgerState:
         """Folders that a compaction is writing into, as of the last time that `files` was asked."""
         self.emptied: set[str] = set()
         """Folders of the table's partitions that a retention emptied, as of then."""
+        self._abandoned: dict[str, bool] = {}
 
     def has_files(self, table: str) -> bool:
         """Whether there is any of `files`; of most tables a lake has none."""
@@ -215,6 +250,14 @@ class _LedgerState:
         """Whether a file belongs to a batch that is not finished."""
         return batch_of(path) in self._open
 
+    def is_abandoned(self, lake: Lake, path: str) -> bool:
+        """Whether a file belongs to a batch that died and that no run does again, as its raw objects are gone."""
+        batch_id = batch_of(path)
+        if batch_id not in self._abandoned:
+            batch = lake.ledger.batch(routed.containing_batch(lake.ledger, batch_id) or batch_id)
+            self._abandoned[batch_id] = batch is not None and unfinished.is_abandoned(lake, batch)
+        return self._abandoned[batch_id]
+
     def is_open_partition(self, partition: Partition) -> bool:
         """Whether a file of an unfinished batch lies in a partition."""
         table = definition(partition.table)
@@ -243,31 +286,25 @@ def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -
             yield Drift(*place, Kind.FILE_MISSING, path, f"{file.rows:,} rows: {_LOST}")
         elif size != file.bytes:
             yield Drift(*place, Kind.FILE_CHANGED, path, f"{size:,} bytes, {file.bytes:,} were written; {_LOST}")
-        elif deep and _sha256(lake, path) != file.sha256:
+        elif deep and lake.store.sha256(path) != file.sha256:
             yield Drift(*place, Kind.FILE_CHANGED, path, f"other bytes than were written; {_LOST}")
     folders = {layout.folder_of(path) for path in (*file_by_path, *retired)}
     for path in sorted(sizes.keys() - file_by_path.keys() - retired):
         folder, _, name = path.rpartition("/")
         if name == layout.PLAN and folder in folders | expected.open_folders | expected.emptied:
             continue
-        if expected.is_open(path) or folder in expected.open_folders:
+        if expected.is_open(path) and expected.is_abandoned(lake, path):
+            yield Drift(*place, Kind.FILE_UNFINISHED, path, _ABANDONED)
+        elif expected.is_open(path) or folder in expected.open_folders:
             message = "a run is writing it, or died over it; the next run of the same command finishes the batch"
             yield Drift(*place, Kind.FILE_UNFINISHED, path, message, harmless=True)
         elif path in lost and _is_same(lake, lost[path], sizes[path]):
             message = "its rows are missing as it was written off as lost; it is there again, and sync takes it back"
             yield Drift(*place, Kind.FILE_RETURNED, path, message)
         elif lake.store.size(path) is not None:  # a compaction's files of before may have been removed just now
-            message = f"Athena and other readers of the folder count its rows; sync moves it to {FOREIGN}/"
+            message = f"Athena and other readers of the folder count its rows; sync moves it to {layout.FOREIGN}/"
             yield Drift(*place, Kind.FILE_FOREIGN, path, message)
 
 
 def _is_same(lake: Lake, file: FileInfo, size: int) -> bool:
-    return size == file.bytes and _sha256(lake, file.path) == file.sha256
-
-
-def _sha256(lake: Lake, path: str) -> str:
-    digest = hashlib.sha256()
-    with lake.store.opened(path) as file:
-        while block := file.read(4 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return size == file.bytes and lake.store.sha256(file.path) == file.sha256

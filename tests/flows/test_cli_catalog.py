@@ -85,7 +85,7 @@ def test_what_cannot_be_mended_is_exit_code_1_and_the_reason(ocsf_lake: RunComma
     assert "1 finding before, 1 left\n" in run.err
     assert "cannot be mended: a raw object is not to be had" in run.err
     found = json.loads(ocsf_lake("catalog", "sync", "--json", "--lake", "own").out)
-    assert found.keys() == {"found", "left", "rebuilt", "moved", "taken_back", "refused"}
+    assert found.keys() == {"found", "left", "rebuilt", "moved", "taken_back", "ended", "refused"}
     assert len(found["refused"]) == len(found["left"]) == 1
 
 

@@ -24,7 +24,7 @@ TINY = PROJECT / "tests" / "tiny"
 """The package with the source `tiny`; it is installed by being on the path."""
 STEPS = [
     *("planned", "begun", "part", "half a file", "renaming"),
-    *("written", "registered", "recorded", "committing", "done"),
+    *("written", "kept", "registered", "recorded", "committing", "done"),
 ]
 """Moments at which a child can be told to die, in the order in which a batch comes to them."""
 
@@ -103,7 +103,8 @@ def works() -> dict[str, Callable[..., object]]:
 
     from ocsf_lake.export import run as export
     from ocsf_lake.ingest import run as ingest
-    from ocsf_lake.upkeep import compact, remap, replay, write_off
+    from ocsf_lake.lake import opened
+    from ocsf_lake.upkeep import check, compact, remap, replay, write_off
     from ocsf_mappers import registry
 
     def mended(settings: Any) -> object:
@@ -121,12 +122,17 @@ def works() -> dict[str, Callable[..., object]]:
         finally:
             registry.load = load
 
+    def synced(settings: Any) -> object:
+        with opened(settings) as lake:
+            return check.sync(lake)
+
     return {
         "ingest": lambda settings, uri, source=None: ingest.ingest([uri], settings, source),
         "replay": mended,
         "export": lambda settings, bucket: export.export(settings, "tiny", bucket, "calls"),
         "compaction": compact.compact,
         "remap": remapped,
+        "sync": synced,
         "write-off": lambda settings: write_off.write_off(settings, None, "removed by a rule", "ann"),
     }
 

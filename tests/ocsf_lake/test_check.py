@@ -13,7 +13,7 @@ from ocsf_lake.ingest import batch
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
-from ocsf_lake.storage import writer
+from ocsf_lake.storage import layout, writer
 from ocsf_lake.upkeep import check
 from tests.ocsf_lake.conftest import contents
 
@@ -101,7 +101,7 @@ def test_a_file_nobody_wrote_is_kept_aside(settings: Settings, ready: Path) -> N
     with opened(settings) as open_lake:
         moved = check.sync(open_lake).moved
         assert moved == [a_file(ready / "lake").with_name("stranger.parquet").relative_to(ready / "lake").as_posix()]
-    assert (ready / "lake" / check.FOREIGN / moved[0]).exists()
+    assert (ready / "lake" / layout.FOREIGN / moved[0]).exists()
 
 
 @pytest.mark.slow

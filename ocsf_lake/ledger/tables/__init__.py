@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger.tables.alerts import ALERT_RECEIVERS, ALERTED_FINDINGS, ALERTS
 from ocsf_lake.ledger.tables.base import ABOUT, METADATA
-from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, PURGES, ROUTED, TRACES
+from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, PURGES, ROUTED, TRACES, WRITTEN
 from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERATIONS, RETIRED
 from ocsf_lake.ledger.tables.detections import BASELINES, DETECTED_BATCHES, DETECTION_RUNS, FINDINGS, FIRST_SEEN
 from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
@@ -72,6 +72,7 @@ __all__ = [
     "STEPS",
     "TRACES",
     "VERSIONS",
+    "WRITTEN",
     "WRITTEN_OFF",
     "tell_kinds",
 ]
@@ -81,8 +82,9 @@ SHOWN: dict[str, sa.Table] = {
     **{
         name: table
         for name, table in METADATA.tables.items()
-        if table not in (NAMES, OBJECT_ROWS, OBJECT_HASHES, CHAIN)
+        if table not in (NAMES, OBJECT_ROWS, OBJECT_HASHES, CHAIN, WRITTEN)
     },
 }
-"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor is
-the chain, which reading commands have to do without in a ledger that no writer has opened since there is one."""
+"""Tables of a ledger by the names that queries use; `objects` is a view, and the tables behind it are not here. Nor are
+the records of open batches, and the chain, which reading commands have to do without in a ledger that no writer has
+opened since there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.base import METADATA, columns_of_a_file
+from ocsf_lake.ledger.tables.base import METADATA, Bytes, columns_of_a_file
 
 BATCHES = sa.Table(
     "batches",
@@ -49,6 +49,13 @@ TRACES = sa.Table(
     sa.Column("folder", sa.Text, primary_key=True),
 )
 """Folders in which a batch that is not done may have left files; the empty one is the whole lake."""
+WRITTEN = sa.Table(
+    "written_batches",
+    METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("record", Bytes, nullable=False),
+)
+"""Batches that are not done, and all of whose files were written: the record that each gets in the lake."""
 ROUTED = sa.Table(
     "routed",
     METADATA,

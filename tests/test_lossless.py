@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
+from ocsf_mappers import DEFAULT_VERSION, Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing import lossless
 from tests import support
-from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, own, read, read_bytes
+from tests.support import VERSIONS, Json, as_events, map_bytes, own, read, read_bytes
 
 OURS = "lake_detections"
 """Records that the lake writes itself, in one form."""
@@ -103,10 +103,20 @@ def _apart(source: str, parts: Parts) -> Parts:
 
 # -- samples ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@DEFAULT_OFTEN
-@pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
+@pytest.mark.parametrize(
+    ("apart", "version"),
+    [
+        pytest.param(apart, version, marks=[pytest.mark.acceptance] * (version not in versions), id=f"{name}-{version}")
+        for apart, name, versions in (
+            (False, "as they are", [DEFAULT_VERSION]),
+            (True, "told apart", [VERSIONS[0], VERSIONS[-1]]),
+        )
+        for version in VERSIONS
+    ],
+)
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:
+    """In the versions that lack most and least; values that differ are told apart, so that none stands for another."""
     parts = _apart(source, own(source)) if apart else own(source)
     mapped = support.engine(source, version).map(parts) if apart else support.mapped(source, version)
     assert len(mapped.events) > (3 if source == OURS else 20)

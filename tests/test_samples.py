@@ -107,6 +107,7 @@ def _mapped(samples: Path, source: str, version: str = "1.1.0") -> Mapped:
     return engine(source, version).map(_parts(samples, source))
 
 
+@cache
 def _events(samples: Path, source: str, version: str = "1.1.0") -> dict[tuple[str, int], Json]:
     found = as_events(_mapped(samples, source, version).events)
     return {(lake["source_object"], lake["source_record"]): event for event, lake in found}

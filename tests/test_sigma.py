@@ -18,8 +18,8 @@ FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53"}
 SOURCES = {("aws", "cloudtrail", None): "aws_cloudtrail", (None, None, "dns"): "aws_route53_resolver"}
 """Product, service and category of a rule -> the source whose records it is for."""
 
-IN_BOTH_ENDS = pytest.mark.parametrize("version", ["1.1.0", pytest.param("1.8.0", marks=pytest.mark.slow)])
-"""The oldest and the newest OCSF version; what lies between is in test_versions."""
+IN_BOTH_ENDS = pytest.mark.parametrize("version", ["1.1.0", pytest.param("1.8.0", marks=pytest.mark.acceptance)])
+"""The oldest and the newest OCSF version; what their events have in common, docs/ocsf-versions.md tells."""
 
 Place = tuple[str, int]
 

@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
 # Which tests by their markers: those that are slow for what they show run in .ci/run, those of acceptance on demand.
 MARKS ?= not acceptance and not slow
-PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Nothing is compiled in advance: most of what is installed is never imported, and what is, Python compiles by itself.
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: help demo test engines lint types docs-check site picture dist imports bench goldens constraints clean
 .DEFAULT_GOAL := help

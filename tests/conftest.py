@@ -7,8 +7,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from ocsf_lake.detections import compiled
 from ocsf_lake.ledger import database
@@ -59,6 +61,26 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what is left is looked for once more at the end
+
+
+class _Files(LoadFileScheduling):
+    """Hands whole files to the workers; those in which the mappers of all sources map go to one of them, together.
+
+    Planning the queries of a mapper takes longer than mapping its samples, and `support.engine` is of one process.
+    """
+
+    TOGETHER = (
+        "test_conformance.py", "test_lossless.py", "test_samples.py", "test_versions.py", "test_sigma.py",
+        "test_hostile_values.py",
+    )  # fmt: skip
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "mappers" if file.endswith(self.TOGETHER) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

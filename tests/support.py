@@ -45,6 +45,13 @@ DEFAULT_OFTEN = pytest.mark.parametrize(
 """Runs a test in each OCSF version; what hardly depends on it is slow in others than lakes have by default."""
 
 
+DEFAULT_ALONE = pytest.mark.parametrize(
+    "version",
+    [pytest.param(version, marks=[pytest.mark.acceptance] * (version != DEFAULT_VERSION)) for version in VERSIONS],
+)
+"""Runs a test in the OCSF version that lakes have by default; on demand in those where another test shows as much."""
+
+
 def often(cases: Iterable[Any], at: Collection[Any]) -> list[Any]:
     """The cases of a parametrized test, of which `make test` has those that are named, and `.ci/run` all."""
 
@@ -127,7 +134,7 @@ def reasons(mapped: Mapped) -> list[str]:
     return mapped.rejects["reason"].to_pylist()
 
 __all__ = [
-    "DEFAULT_OFTEN", "IN_EACH_VERSION", "PROJECT", "SAMPLE_COUNTS", "SAMPLE_LOGS", "VERSIONS", "Case", "Json",
-    "as_events", "cases", "dig", "engine", "flows", "is_json", "leaves", "map_bytes", "mapped", "named_rows", "ocsf",
-    "own", "plain", "pretty", "read", "read_bytes", "read_cases", "reasons", "rejects",
+    "DEFAULT_ALONE", "DEFAULT_OFTEN", "IN_EACH_VERSION", "PROJECT", "SAMPLE_COUNTS", "SAMPLE_LOGS", "VERSIONS", "Case",
+    "Json", "as_events", "cases", "dig", "engine", "flows", "is_json", "leaves", "map_bytes", "mapped", "named_rows",
+    "ocsf", "own", "plain", "pretty", "read", "read_bytes", "read_cases", "reasons", "rejects",
 ]  # fmt: skip

@@ -17,49 +17,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ocsf_mappers import Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
+from ocsf_mappers import DEFAULT_VERSION, Delimited, Engine, JsonRecords, Mapped, Mapper, RawObject, registry
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.testing import lossless
-from tests import support
-from tests.support import DEFAULT_OFTEN, Json, as_events, map_bytes, own, read, read_bytes
+from tests import real_logs, support
+from tests.support import VERSIONS, Json, as_events, map_bytes, own, read_bytes
 
 OURS = "lake_detections"
 """Records that the lake writes itself, in one form."""
 SOURCES = registry.names()
 Parts = list[tuple[RawObject, Chunk]]
 Place = tuple[str, int]
-
-
-@cache
-def _corpus(samples: Path, source: str) -> Parts:
-    """Every real log that some reader of the source accepts and that gives events; other logs lie beside them."""
-    mapper = registry.load(source)
-    parts: Parts = []
-    for path in sorted((samples / FOLDERS[source]).rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                parts += [(RawObject(path.relative_to(samples).as_posix()), chunk) for chunk in read(mapper, file)]
-    return parts
-
-
-FOLDERS = {
-    "aws_alb": "alb",
-    "aws_clb": "clb",
-    "aws_cloudfront": "cloudfront",
-    "aws_cloudtrail": "cloudtrail",
-    "aws_config": "config",
-    "aws_eks_audit": "eks",
-    "aws_guardduty": "guardduty",
-    "aws_network_firewall": "networkfirewall",
-    "aws_nlb": "nlb",
-    "aws_rds": "rds",
-    "aws_route53_resolver": "route53",
-    "aws_s3_access": "s3access",
-    "aws_securityhub": "securityhub",
-    "aws_vpc_flow": "vpcflow",
-    "aws_waf": "waf",
-}
-"""Source -> folder of the real logs."""
 
 
 def _events(mapped: Mapped) -> dict[Place, Json]:
@@ -103,10 +71,20 @@ def _apart(source: str, parts: Parts) -> Parts:
 
 # -- samples ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@DEFAULT_OFTEN
-@pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
+@pytest.mark.parametrize(
+    ("apart", "version"),
+    [
+        pytest.param(apart, version, marks=[pytest.mark.acceptance] * (version not in versions), id=f"{name}-{version}")
+        for apart, name, versions in (
+            (False, "as they are", [DEFAULT_VERSION]),
+            (True, "told apart", [VERSIONS[0], VERSIONS[-1]]),
+        )
+        for version in VERSIONS
+    ],
+)
 @pytest.mark.parametrize("source", SOURCES)
 def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool) -> None:
+    """In the versions that lack most and least; values that differ are told apart, so that none stands for another."""
     parts = _apart(source, own(source)) if apart else own(source)
     mapped = support.engine(source, version).map(parts) if apart else support.mapped(source, version)
     assert len(mapped.events) > (3 if source == OURS else 20)
@@ -115,14 +93,12 @@ def test_no_value_of_a_sample_log_is_lost(source: str, version: str, apart: bool
 
 @pytest.mark.slow  # shown of the sample logs, which each source has
 @pytest.mark.parametrize("apart", [False, True], ids=["as they are", "told apart"])
-@pytest.mark.parametrize("source", FOLDERS)
+@pytest.mark.parametrize("source", real_logs.FOLDERS)
 def test_no_value_of_a_real_log_is_lost(source: str, apart: bool, samples: Path) -> None:
-    if source not in FOLDERS:
-        pytest.skip("there are no real logs of it to hand")
-    parts = _corpus(samples, source)
+    parts, mapped = real_logs.parts(samples, source), real_logs.mapped(samples, source)
     if apart:
         parts = _apart(source, [(where, chunk) for where, chunk in parts if _is_json(chunk)])
-    mapped = support.engine(source).map(parts)
+        mapped = support.engine(source).map(parts)
     assert len(mapped.events) > 5
     assert _wrong(support.engine(source), parts, mapped) == {}
 

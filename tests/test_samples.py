@@ -14,9 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import Mapped, RawObject, registry
-from ocsf_mappers.readers import Chunk
-from tests import ocsf_check
+from ocsf_mappers import RawObject, registry
+from tests import ocsf_check, real_logs
 from tests.support import (
     DEFAULT_OFTEN,
     IN_EACH_VERSION,
@@ -29,25 +28,6 @@ from tests.support import (
     pretty,
     read,
 )
-
-FOLDERS = {
-    "aws_alb": "alb",
-    "aws_clb": "clb",
-    "aws_cloudfront": "cloudfront",
-    "aws_cloudtrail": "cloudtrail",
-    "aws_config": "config",
-    "aws_eks_audit": "eks",
-    "aws_guardduty": "guardduty",
-    "aws_network_firewall": "networkfirewall",
-    "aws_nlb": "nlb",
-    "aws_rds": "rds",
-    "aws_route53_resolver": "route53",
-    "aws_s3_access": "s3access",
-    "aws_securityhub": "securityhub",
-    "aws_vpc_flow": "vpcflow",
-    "aws_waf": "waf",
-}
-Parts = list[tuple[RawObject, Chunk]]
 
 NO_ACTOR, NO_API, NO_OPERATION, NO_REQUEST_UID, NO_TIME = (
     f"{path}: required attribute is missing" for path in ("actor", "api", "api.operation", "api.request.uid", "time")
@@ -91,38 +71,22 @@ ALLOWED_REJECTS = {
 
 
 @cache
-def _parts(samples: Path, source: str) -> Parts:
-    mapper = registry.load(source)
-    parts: Parts = []
-    for path in sorted((samples / FOLDERS[source]).rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                where = RawObject(path.relative_to(samples).as_posix())
-                parts += [(where, chunk) for chunk in read(mapper, file)]
-    return parts
-
-
-@cache
-def _mapped(samples: Path, source: str, version: str = "1.1.0") -> Mapped:
-    return engine(source, version).map(_parts(samples, source))
-
-
 def _events(samples: Path, source: str, version: str = "1.1.0") -> dict[tuple[str, int], Json]:
-    found = as_events(_mapped(samples, source, version).events)
+    found = as_events(real_logs.mapped(samples, source, version).events)
     return {(lake["source_object"], lake["source_record"]): event for event, lake in found}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", FOLDERS)
+@pytest.mark.parametrize("source", real_logs.FOLDERS)
 def test_every_record_is_an_event_or_a_reject_with_a_known_reason(samples: Path, source: str) -> None:
-    mapped = _mapped(samples, source)
-    assert mapped.read == sum(chunk.read for _, chunk in _parts(samples, source))
+    mapped = real_logs.mapped(samples, source)
+    assert mapped.read == sum(chunk.read for _, chunk in real_logs.parts(samples, source))
     assert len(_events(samples, source)) == len(mapped.events)
     assert Counter(mapped.rejects["reason"].to_pylist()) == ALLOWED_REJECTS[source]
 
 
 def test_the_records_that_the_readme_counts_are_there(samples: Path, update_golden: bool) -> None:
-    found = {source: _mapped(samples, source).read for source in FOLDERS}
+    found = {source: real_logs.mapped(samples, source).read for source in real_logs.FOLDERS}
     if update_golden:
         counts = json.loads(SAMPLE_COUNTS.read_text(encoding="utf-8"))
         SAMPLE_COUNTS.write_text(pretty({**counts, "real": found}), encoding="utf-8")
@@ -131,7 +95,7 @@ def test_the_records_that_the_readme_counts_are_there(samples: Path, update_gold
 
 @pytest.mark.slow
 @DEFAULT_OFTEN
-@pytest.mark.parametrize("source", FOLDERS)
+@pytest.mark.parametrize("source", real_logs.FOLDERS)
 def test_every_event_is_valid(samples: Path, source: str, version: str) -> None:
     events = _events(samples, source, version)
     assert events.keys() == _events(samples, source).keys(), "no version refuses what another takes"
@@ -292,7 +256,7 @@ def test_every_explained_difference_belongs_to_a_pair() -> None:
 
 
 def test_records_of_the_first_format_become_events(samples: Path) -> None:
-    assert NO_REQUEST_UID not in _mapped(samples, "aws_cloudtrail").rejects["reason"].to_pylist()
+    assert NO_REQUEST_UID not in real_logs.mapped(samples, "aws_cloudtrail").rejects["reason"].to_pylist()
 
 
 EARLIER_INPUTS = (

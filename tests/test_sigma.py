@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from ocsf_mappers import RawObject, registry
-from tests import sigma
-from tests.support import SAMPLE_LOGS, Json, as_events, dig, engine, read
+from tests import real_logs, sigma
+from tests.support import Json, as_events, dig, engine, mapped, own, read
 
-FOLDERS = {"aws_cloudtrail": "cloudtrail", "aws_route53_resolver": "route53"}
 SOURCES = {("aws", "cloudtrail", None): "aws_cloudtrail", (None, None, "dns"): "aws_route53_resolver"}
 """Product, service and category of a rule -> the source whose records it is for."""
 
-IN_BOTH_ENDS = pytest.mark.parametrize("version", ["1.1.0", pytest.param("1.8.0", marks=pytest.mark.slow)])
-"""The oldest and the newest OCSF version; what lies between is in test_versions."""
+IN_BOTH_ENDS = pytest.mark.parametrize("version", ["1.1.0", pytest.param("1.8.0", marks=pytest.mark.acceptance)])
+"""The oldest and the newest OCSF version; what their events have in common, docs/ocsf-versions.md tells."""
 
 Place = tuple[str, int]
 
@@ -100,26 +99,19 @@ def column_texts(source: str, event: Json, field: str) -> list[str]:
 @cache
 def pairs(samples: Path, source: str, version: str) -> dict[Place, tuple[Json, Json]]:
     """Where a record stands -> the record and its event, of all samples, ours too."""
-    mapper = registry.load(source)
-    texts: dict[Place, str] = {}
-    parts = []
-    for name, data in _objects(samples, source):
-        with data.open("rb") as file:
-            chunks = read(mapper, file)
-        for chunk in chunks:
-            parts.append((RawObject(name), chunk))
-            texts |= {(name, row["_record"]): row["_raw"] for row in chunk.records.to_pylist() if "_raw" in row}
-    mapped = engine(source, version).map(parts)
-    events = {(lake["source_object"], lake["source_record"]): event for event, lake in as_events(mapped.events)}
+    texts = {
+        (where.uri, row["_record"]): row["_raw"]
+        for where, chunk in [*real_logs.parts(samples, source), *own(source)]
+        for row in chunk.records.to_pylist()
+        if "_raw" in row
+    }
+    events = {
+        (lake["source_object"], lake["source_record"]): event
+        for found in (real_logs.mapped(samples, source, version), mapped(source, version))
+        for event, lake in as_events(found.events)
+    }
     assert events.keys() <= texts.keys()
     return {place: (json.loads(texts[place]), event) for place, event in events.items()}
-
-
-def _objects(samples: Path, source: str) -> Iterator[tuple[str, Path]]:
-    for root, folder in ((samples, samples / FOLDERS[source]), (SAMPLE_LOGS, SAMPLE_LOGS / source)):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and ".expected." not in path.name and path.name != "SOURCE.md":
-                yield path.relative_to(root).as_posix(), path
 
 
 # -- tests ------------------------------------------------------------------------------------------------------------
@@ -177,8 +169,8 @@ def _finds_its_own(rule: sigma.Rule, version: str) -> bool:
     records = [_with(source, wanted) for wanted in sigma.wanted(rule)]
     file = io.BytesIO(b"\n".join(json.dumps(record).encode() for record in records))
     chunks = read(registry.load(source), file)
-    mapped = engine(source, version).map([(RawObject("made.jsonl"), chunk) for chunk in chunks])
-    events = [event for event, _ in as_events(mapped.events)]
+    found = engine(source, version).map([(RawObject("made.jsonl"), chunk) for chunk in chunks])
+    events = [event for event, _ in as_events(found.events)]
     raw = found_raw(rule, source, records)
     assert found_in_columns(rule, source, events) == raw, rule.title
     return all(raw)

@@ -100,7 +100,7 @@ def test_a_list_that_lost_its_end_takes_no_other_record() -> None:
     assert (records, broken) == ([*TEXTS[:2], *TEXTS[3:]], 1)
 
 
-SIZE = 1 << 18
+SIZE = 1 << 16
 ENDLESS = {
     "objects in each other": b'{"a":',
     "objects beside each other": b'{"a":1,',

@@ -26,7 +26,7 @@ from ocsf_mappers.engine.statements import connection
 from ocsf_mappers.readers import Chunk
 from ocsf_mappers.readers.column import Column, combined, encoded, without_dictionaries
 from ocsf_mappers.readers.json_members import Members
-from tests import mutations
+from tests import mutations, support
 from tests.ocsf_mappers.records import call, lines_of
 from tests.support import VERSIONS, flows, own, read_bytes
 
@@ -104,14 +104,19 @@ def _rows(rejects: pa.Table) -> list[str]:
 @pytest.mark.parametrize(
     ("source", "version"),
     [
-        *((source, version) for source in WITH_FEW_LISTS for version in (VERSIONS[0], VERSIONS[-1])),
-        *(pytest.param(source, VERSIONS[1], marks=pytest.mark.acceptance) for source in WITH_FEW_LISTS),
+        *((source, DEFAULT_VERSION) for source in WITH_FEW_LISTS),
+        *(
+            pytest.param(source, version, marks=pytest.mark.acceptance)
+            for source in WITH_FEW_LISTS
+            for version in VERSIONS
+            if version != DEFAULT_VERSION
+        ),
         pytest.param("aws_guardduty", DEFAULT_VERSION, marks=pytest.mark.acceptance),
     ],
 )
 def test_both_ways_map_the_sample_logs_alike(source: str, version: str, both: Any) -> None:
-    """In the oldest and the newest version; the one between, and GuardDuty, which no lake maps so, on demand."""
-    found, expected, evaluated = both(Engine(registry.load(source), version), own(source))
+    """In the version that lakes have; those with other attributes, and GuardDuty, which no lake maps so, on demand."""
+    found, expected, evaluated = both(support.engine(source, version), own(source))
     same(found, expected)
     assert evaluated > len(expected.events) / 2
 
@@ -125,7 +130,7 @@ def test_both_ways_map_real_logs_alike(source: str, samples: Path, both: Any) ->
         if path.is_file():
             where = RawObject(str(path), region="eu-west-1", account="111122223333")
             parts += [(where, chunk) for chunk in read_bytes(mapper, path.read_bytes())]
-    found, expected, evaluated = both(Engine(mapper), parts)
+    found, expected, evaluated = both(support.engine(source), parts)
     same(found, expected)
     assert evaluated > len(expected.events) / 2
 
@@ -138,7 +143,7 @@ def test_both_ways_map_changed_json_alike(source: str, seed: int, both: Any) -> 
     records = [_decoded(text) for _, chunk in own(source) for text in chunk.records["_raw"].to_pylist()]
     texts = list(_changed([found for found in records if isinstance(found, dict)], random.Random(seed)))
     parts = [(RawObject("memory://changed"), chunk) for chunk in read_bytes(mapper, "\n".join(texts).encode())]
-    found, expected, _ = both(Engine(mapper), parts)
+    found, expected, _ = both(support.engine(source), parts)
     same(found, expected)
     assert len(expected.rejects)
 
@@ -182,7 +187,7 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
     for number in range(60):
         where = RawObject(f"memory://{number}")
         parts += [(where, chunk) for chunk in read_bytes(mapper, mutator.object().data)]
-    found, expected, evaluated = both(Engine(mapper), parts)
+    found, expected, evaluated = both(support.engine("aws_vpc_flow"), parts)
     same(found, expected)
     assert evaluated
 
@@ -190,7 +195,7 @@ def test_both_ways_map_changed_flow_logs_alike(seed: int, both: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_left_over_may_be_the_same_in_every_record(count: int, both: Any) -> None:
-    engine = Engine(registry.load("aws_cloudtrail"))
+    engine = support.engine("aws_cloudtrail")
     records = [call(number, additionalEventData={"x": {"y": 1}}) for number in range(count)]
     found, expected, evaluated = both(engine, parts_of(engine, *records))
     same(found, expected)
@@ -227,7 +232,7 @@ def test_what_the_fast_way_cannot_do_is_done_row_by_row(monkeypatch: pytest.Monk
     def fails(*_: object) -> None:
         raise KeyError("a mistake of ours")
 
-    expected = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
+    expected = support.mapped("aws_vpc_flow")
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     monkeypatch.setattr(Evaluator, "results", fails)
     found = Engine(registry.load("aws_vpc_flow")).map(own("aws_vpc_flow"))
@@ -262,7 +267,7 @@ def test_what_an_engine_has_mapped_before_changes_nothing(few_rows: int, monkeyp
 @pytest.mark.slow
 def test_events_in_the_order_of_files_are_the_same_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
-    engine = Engine(registry.load("aws_cloudtrail"))
+    engine = support.engine("aws_cloudtrail")
     given = own("aws_cloudtrail")
     found = []
     for flag in (True, False):
@@ -326,7 +331,7 @@ def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Engine(registry.load("aws_cloudtrail")).map(own("aws_cloudtrail"))
+    expected = support.mapped("aws_cloudtrail")
     monkeypatch.setattr(engines, "FEW_ROWS", 1)
     monkeypatch.setattr(evaluation, "KEPT_STATEMENTS", 5)
     monkeypatch.setattr(evaluation, "KEPT_IN_ALL", 10_000)
@@ -465,7 +470,7 @@ def test_events_stand_together_as_files_have_them(monkeypatch: pytest.MonkeyPatc
         )
         for number, name in enumerate(names * 6)
     ]  # fmt: skip
-    engine = Engine(registry.load("aws_cloudtrail"))
+    engine = support.engine("aws_cloudtrail")
     events = engine.map(parts_of(engine, *calls), ordered=False).events
     assert len(events) == len(calls)
     days = [time // (24 * 3600 * 1000) for time in events["time"].to_pylist()]

@@ -109,12 +109,12 @@ def test_made_records(library, broken: float, sample: int) -> None:
     """With a small sample most columns are laid out a text a record."""
     pure, reader = PureMembers(NAMES), CompiledMembers(NAMES, library, sample=sample)
     taken = 0
-    for batch in islice(Texts(7, broken).batches(), 60):
+    for batch in islice(Texts(7, broken).batches(), 20):
         if compare(reader.read, pure, chunked(batch)):
             taken += 1
         else:
             assert max(map(depth, batch)) > 256
-    assert taken > 50
+    assert taken > 15
 
 
 def test_nearly_distinct_texts_are_not_searched(library) -> None:
@@ -167,7 +167,7 @@ def test_threads_read_at_the_same_time(library) -> None:
 
     def run(seed: int) -> None:
         try:
-            for batch in islice(Texts(seed).batches(), 5):
+            for batch in islice(Texts(seed).batches(), 3):
                 compare(CompiledMembers(NAMES, library).read, pure, chunked(batch))
         except BaseException as error:
             failed.append(error)
@@ -235,7 +235,7 @@ print(records)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [6, pytest.param(120, marks=pytest.mark.acceptance)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(120, marks=pytest.mark.acceptance)])
 def test_made_records_under_sanitizers(seconds: int, tmp_path: Path) -> None:
     """Bounded by time: so long what `test_made_records` does, with other seeds; texts end with their memory."""
     path = compiled(tmp_path, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -252,7 +252,7 @@ def test_made_records_under_sanitizers(seconds: int, tmp_path: Path) -> None:
         timeout=seconds + 100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5_000:]
-    assert int(done.stdout) > 1_000
+    assert int(done.stdout) > 500
 
 
 def test_codes_are_of_the_type_that_columns_have(library) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ocsf_mappers import registry
+from ocsf_mappers import DEFAULT_VERSION, registry
 from ocsf_mappers.errors import ConfigError, ReadError
 from ocsf_mappers.kit import scaffold
 from ocsf_mappers.kit.look import BYTES, KEYS, MEMBERS, RECORDS, look
 from ocsf_mappers.kit.propose import propose
 from ocsf_mappers.testing import Report, check, samples_of
+from tests.support import VERSIONS
 
 PROXY = [
     {
@@ -35,8 +37,10 @@ def lines(*records: object) -> bytes:
     return "".join(f"{json.dumps(record)}\n" for record in records).encode()
 
 
-def made(tmp_path: Path, data: bytes, event_class: str | None = None, name: str = "acme_log") -> tuple[str, Report]:
-    """The module that is proposed, and what its sample shows."""
+def made(
+    tmp_path: Path, data: bytes, event_class: str | None = None, name: str = "acme_log", *, versions: Sequence[str] = ()
+) -> tuple[str, Report]:
+    """The module that is proposed, and what its sample shows, in the version that lakes have where none is named."""
     seen = look(data)
     text = scaffold.module(name, seen, propose(name, seen.members, event_class))
     folder = tmp_path / name
@@ -44,8 +48,7 @@ def made(tmp_path: Path, data: bytes, event_class: str | None = None, name: str 
     (folder / "__init__.py").write_text(text)
     (folder / "samples" / f"a{seen.suffix}").write_bytes(seen.sample)
     registry.use_file(folder / "__init__.py")
-    check(name, update_golden=True)
-    return text, check(name)
+    return text, check(name, versions=versions or [DEFAULT_VERSION], update_golden=True)
 
 
 def test_members_are_seen_with_their_kinds_and_looks() -> None:
@@ -85,6 +88,12 @@ def test_each_format_gives_a_module_whose_records_become_valid_events(
     _, report = made(tmp_path, data)
     assert report.problems == []
     assert (report.counts["events"], report.counts["quarantined"]) == (records, 0)
+
+
+def test_the_module_s_events_are_valid_in_each_version_and_as_its_golden_says(tmp_path: Path) -> None:
+    _, report = made(tmp_path, lines(*PROXY), versions=VERSIONS)
+    assert (report.problems, report.versions) == ([], VERSIONS)
+    assert check("acme_log").problems == []
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ BOUND = 1_000 << 20
 @pytest.mark.slow  # a line changed by hypothesis loses nothing either: test_lossless
 def test_of_changed_flow_logs_nothing_is_lost_and_nothing_stops() -> None:
     # OCSF_LAKE_MUTATIONS=200000 looks longer.
-    records = int(os.environ.get("OCSF_LAKE_MUTATIONS", "2000"))
+    records = int(os.environ.get("OCSF_LAKE_MUTATIONS", "1000"))
     command = [sys.executable, "-m", "tests.mutations", str(records)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
     assert done.returncode == 0, done.stderr[-5_000:]

@@ -135,9 +135,11 @@ def _main() -> None:
     from ocsf_lake import config
     from ocsf_lake.catalogs import iceberg_copied  # noqa: F401
     from ocsf_lake.ingest import plan
+    from ocsf_lake.ledger import database
     from ocsf_mappers import DEFAULT_VERSION
     from ocsf_mappers.engine.fingerprint import fingerprint
 
+    os.fsync, database.SYNCHRONOUS = lambda _: None, "OFF"  # what was written outlives a process, if not a machine
     works()  # imported here, not by each child
     from tiny_source import MENDED
 

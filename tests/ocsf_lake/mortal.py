@@ -53,17 +53,18 @@ class CrashHarness:
             )
         )  # fmt: skip
 
-    def ingest(self, logs: Path, settings: dict[str, object], **death: object) -> str:
+    def ingest(self, logs: Path, settings: dict[str, object], source: str | None = None, **death: object) -> str:
         """Ingests in a child; gives `killed`, `done`, or the name of the error that it ended with.
 
         Args:
             logs: What to ingest.
             settings: Of the lake.
+            source: Which source they are of, when that is given.
             death: `step` and `nth`, to die at that moment; `delay`, to die after so many seconds; `reading`, to die
                 when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
                 grow.
         """
-        return self.do("ingest", settings, str(logs), **death)
+        return self.do("ingest", settings, str(logs), *([] if source is None else [source]), **death)
 
     def compact(self, settings: dict[str, object], **death: object) -> str:
         """Compacts in a child; see `ingest`."""

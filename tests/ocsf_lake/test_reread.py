@@ -287,5 +287,5 @@ def test_a_source_named_for_a_folder_says_which_objects_stay(settings: Make, tmp
         "it was read as aws_vpc_flow before and 2 of its records are events of the lake; nothing was changed"
     ]
     assert contents(Path(settings().lake)) == before
-    with query.connected(settings()) as connection:
+    with query.connected(settings(), "FROM quarantine") as connection:
         assert quarantine.listed(connection) == []

@@ -40,6 +40,7 @@ from tests.ocsf_lake.conftest import (
     call,
     cut_off_all,
     flow,
+    look,
     on_either,
     write,
 )
@@ -93,22 +94,16 @@ def logs_with_rejects(tiny: str, tmp_path: Path, settings: Make) -> Path:
     return folder
 
 
-def good(number: int) -> dict[str, str]:
-    """A record of `tiny` that every mapper maps."""
-    return {"id": str(number), "account": ACCOUNT, "at": f"2025-03-11T09:{number:02}:00Z"}
-
-
 def tiny_logs(folder: Path) -> Path:
     """Writes the two objects."""
-    write(folder / "one.json", json.dumps({"Tiny": [good(1), *LATE[:3], HOPELESS]}))
-    write(folder / "two.json", json.dumps({"Tiny": [LATE[3], good(2), {"id": "no time either"}]}))
+    write(folder / "one.json", json.dumps({"Tiny": [look(1), *LATE[:3], HOPELESS]}))
+    write(folder / "two.json", json.dumps({"Tiny": [LATE[3], look(2), {"id": "no time either"}]}))
     return folder
 
 
 def reject_logs(folder: Path) -> Path:
     """Writes two objects like them of CloudTrail."""
-    hopeless = {"eventName": "no time", "requestParameters": "x" * 2_000_000}
-    write(folder / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], hopeless]}))
+    write(folder / "one.json", json.dumps({"Records": [call(1), *MENDED[:3], {"eventName": "no time"}]}))
     write(folder / "two.json", json.dumps({"Records": [MENDED[3], call(2), {"eventName": "no time"}]}))
     return folder
 
@@ -173,7 +168,7 @@ def test_what_a_mended_mapper_maps_is_closed_and_the_rest_stays(
     check(settings())
     uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt ORDER BY ALL")
     assert [uid for (uid,) in uids if str(uid).startswith("late")] == [f"late-{number}" for number in range(4)]
-    assert [(item.records, item.first_record) for item in listed(settings())] == [(1, 5), (1, 3)]
+    assert [(item.records, item.first_record) for item in listed(settings())] == [(1, 3), (1, 5)]
     found = "SELECT state, tries, count(*) FROM quarantine GROUP BY ALL ORDER BY ALL"
     assert rows(settings(), found) == [("closed", 1, 4), ("open", 1, 2)]
     before = books(settings())
@@ -206,13 +201,13 @@ def test_a_record_refused_again_has_its_new_reason(
 
 @pytest.mark.slow
 @pytest.mark.integration
-@at_steps("planned", "begun", "part", "written", "registered", "recorded", "done", often=("registered",))
+@at_steps("planned", "part", "registered", "recorded", often=("registered",))
 @pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 def test_an_interrupted_replay_is_done_once(
     step: str, rejects: Path, uninterrupted: object, settings: Make, mend_tiny: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """With a ledger in PostgreSQL; in SQLite `test_interrupted` kills a replay at each of its steps."""
+    """With a ledger in PostgreSQL, before and amid the batch; `test_interrupted` kills a replay at each step."""
     ingest.ingest([str(rejects)], settings(), "tiny")
     mend_tiny()
     with killed_at(step, monkeypatch):
@@ -403,7 +398,7 @@ def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, setting
 def test_an_object_that_is_gone_is_replayed_from_the_text_kept(
     logs_with_rejects: Path, settings: Make, mend_tiny: Callable[[], None]
 ) -> None:
-    endless = '{"Tiny": [' + json.dumps(good(50)) + ', {"id": "' + "y" * 2_000_000
+    endless = '{"Tiny": [' + json.dumps(look(50)) + ', {"id": "' + "y" * 2_000_000
     write(logs_with_rejects / "cut.json", endless)
     write(logs_with_rejects / "long.json", json.dumps({"Tiny": [{**LATE[0], "id": "late-" + "x" * 2_000_000}]}))
     assert ingest.ingest([str(logs_with_rejects)], settings(), "tiny").counts.quarantined == 2
@@ -422,7 +417,7 @@ def test_an_object_that_is_gone_is_replayed_from_the_text_kept(
 def test_an_object_written_anew_is_not_the_object_of_the_entry(
     logs_with_rejects: Path, settings: Make, mend_tiny: Callable[[], None]
 ) -> None:
-    write(logs_with_rejects / "one.json", json.dumps({"Tiny": [good(number) for number in range(30, 40)]}))
+    write(logs_with_rejects / "one.json", json.dumps({"Tiny": [look(number) for number in range(30, 40)]}))
     mend_tiny()
     assert replay.replay(settings()).closed == 4
     uids = rows(settings(), "SELECT metadata.uid FROM cloud_trail_mgmt WHERE starts_with(metadata.uid, 'late')")

@@ -130,7 +130,9 @@ def first_rows(statements: Sequence[str]) -> FirstRows | None:
     except (sqlglot.errors.SqlglotError, RecursionError):
         return None
     of_lake = [tree for tree in trees if not all(map(_is_of_ledger, tree.find_all(exp.Table)))]
-    if len(trees) != len(statements) or len(of_lake) != 1 or not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
+    if len(trees) != len(statements) or len(of_lake) != 1:
+        return None
+    if not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
         return None
     limit, offset, order = (of_lake[0].args.get(name) for name in ("limit", "offset", "order"))
     if limit is None or not all(map(_is_of_events, of_lake[0].find_all(exp.Table))):

@@ -173,8 +173,8 @@ def test_an_ingest_of_two_workers_is_killed_at_any_time(stage: Stage, mortals: C
     usual, wanted, files = time.monotonic() - began, stage.books(), contents(stage.lake)
     chance, kills = Random(20250311), 0
     stage.before("ingest")
-    while kills < 10:
-        delay = chance.uniform(0.05, 0.9 if kills < 5 else 0.5) * usual
+    while kills < 6:
+        delay = chance.uniform(0.05, 0.9 if kills < 3 else 0.5) * usual
         ended = mortals.do("ingest", order, *given, delay=delay)
         kills += ended == "killed"
         if ended == "done":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -71,13 +72,47 @@ def check_files(
         if not exists(settings):
             with opened(scratch):
                 pass
-        bound_to = settings if exists(settings) else scratch
-        for path in paths:
-            for checked, ways in _statements(path):
-                found.append(checked)
-                if ways:
-                    _assess(checked, ways, bound_to, last_days, seen, own_tables)
+        binder = _Binder(settings if exists(settings) else scratch, own_tables)
+        with closing(binder):
+            for path in paths:
+                for checked, ways in _statements(path):
+                    found.append(checked)
+                    if ways:
+                        _assess(checked, ways, binder, last_days, seen)
     return found
+
+
+class _Binder:
+    """Says whether names are there, of a lake whose tables are shown once for all statements, without rows.
+
+    Args:
+        settings: The lake.
+        own_tables: Tables of the caller.
+    """
+
+    def __init__(self, settings: Settings, own_tables: Mapping[str, pa.Table]) -> None:
+        self.settings = settings
+        self.own_tables = own_tables
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def bind(self, sql: str) -> None:
+        """Looks for what a query names; raises an error of DuckDB where it is not there."""
+        if self._connection is None:
+            # No file is opened: whether there are rows does not matter.
+            self._connection = query.connect(
+                self.settings, extra_tables=self.own_tables, files=lambda _, tables: {name: [] for name in tables}
+            )
+        try:
+            self._connection.execute(f"EXPLAIN {sql}")
+        except (duckdb.FatalException, duckdb.InternalException):
+            self.close()  # it would refuse every other statement
+            raise
+
+    def close(self) -> None:
+        """Leaves the lake, until something else is asked."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def unknown_names(paths: Sequence[Path]) -> Names:
@@ -138,17 +173,16 @@ def _checked(path: Path, number: int, of: int) -> Checked:
 
 
 def _assess(
-    checked: Checked, ways: Sequence[Read], settings: Settings, last_days: Mapping[str, str] | None, seen: Names,
-    own_tables: Mapping[str, pa.Table],
-) -> None:  # fmt: skip
-    bound = [(tree, _unbound(tree, dialect, settings, own_tables)) for tree, dialect in ways]
+    checked: Checked, ways: Sequence[Read], binder: _Binder, last_days: Mapping[str, str] | None, seen: Names
+) -> None:
+    bound = [(tree, _unbound(tree, dialect, binder)) for tree, dialect in ways]
     # In the first dialect in which it can be asked. What Athena's says counts else, unless it says the same.
     asked = next((one for one in bound if one[1] is None), None)
     tree, reason = asked or (bound[0] if all(one[1] and one[1][0] == ERROR for one in bound) else bound[-1])
     if reason is not None:
         checked.say(*reason)
     if reason is None or reason[0] == WARNING:
-        judged = saved_values.Judge(settings.ocsf_version, seen).query(tree)
+        judged = saved_values.Judge(binder.settings.ocsf_version, seen).query(tree)
         if judged.is_dead:
             checked.say(ERROR, f"can never find anything: {'; '.join(judged.reasons[: check.SHOWN])}")
         else:
@@ -162,12 +196,10 @@ def _assess(
             check.assess_tables(checked, [part], last_days)
 
 
-def _unbound(
-    tree: exp.Expr, dialect: str, settings: Settings, own_tables: Mapping[str, pa.Table]
-) -> tuple[str, str] | None:
+def _unbound(tree: exp.Expr, dialect: str, binder: _Binder) -> tuple[str, str] | None:
     """What of a query's names is not there; None where all are."""
     tree = tree.copy() if dialect == "duckdb" else tree.transform(_any_match)
-    own_names = {lint.COVERAGE, *(name.lower() for name in own_tables)}
+    own_names = {lint.COVERAGE, *(name.lower() for name in binder.own_tables)}
     for parameter in list(tree.find_all(exp.Parameter, exp.Placeholder)):
         parameter.replace(exp.Null())
     for table in list(lint.tables(tree)):
@@ -182,12 +214,7 @@ def _unbound(
     if any(table.name.lower() == lint.COVERAGE for table in lint.tables(tree)):
         return None  # it is made when it is read
     try:
-        sql = tree.sql(dialect="duckdb")
-        # No file is opened: whether there are rows does not matter.
-        with query.connected(
-            settings, sql, extra_tables=own_tables, files=lambda _, tables: {name: [] for name in tables}
-        ) as connection:
-            connection.execute(f"EXPLAIN {sql}")
+        binder.bind(tree.sql(dialect="duckdb"))
     except (duckdb.Error, OcsfMappersError, sqlglot.errors.SqlglotError) as error:
         text = " ".join(str(error).split("\nLINE ")[0].split())
         is_name = any(piece in text for piece in _NO_COLUMN) or all(piece in text for piece in _MISSING)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -59,6 +60,12 @@ _LISTS = (
 _Test = Callable[[tuple[str, ...]], bool]
 
 
+@lru_cache(maxsize=32)
+def _parsed(sql: str) -> tuple[exp.Expr, ...]:
+    """The statements of a text, which is looked at several times until a lake is open; do not change them."""
+    return tuple(tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None)
+
+
 def parts(
     statements: Sequence[str], part_of: Callable[[str], str | None], parameters: Mapping[str, Any] | None = None,
     other_tables: Collection[str] = (),
@@ -78,7 +85,7 @@ def parts(
         return None
     tests_by_part: dict[str, list[_Test | None]] = {}
     try:
-        trees = [tree for sql in statements for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
+        trees = [tree for sql in statements for tree in _parsed(sql)]
     except (sqlglot.errors.SqlglotError, RecursionError):
         return None
     for tree in trees:
@@ -119,11 +126,13 @@ def first_rows(statements: Sequence[str]) -> FirstRows | None:
     What is asked of the ledger beside it does not count.
     """
     try:
-        trees = [sqlglot.parse_one(sql, read="duckdb") for sql in statements]
+        trees = [tree for sql in statements for tree in _parsed(sql)]
     except (sqlglot.errors.SqlglotError, RecursionError):
         return None
     of_lake = [tree for tree in trees if not all(map(_is_of_ledger, tree.find_all(exp.Table)))]
-    if len(of_lake) != 1 or not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
+    if len(trees) != len(statements) or len(of_lake) != 1:
+        return None
+    if not all(isinstance(node, _LISTS) for node in of_lake[0].walk()):
         return None
     limit, offset, order = (of_lake[0].args.get(name) for name in ("limit", "offset", "order"))
     if limit is None or not all(map(_is_of_events, of_lake[0].find_all(exp.Table))):
@@ -445,8 +454,8 @@ def _some(values: Sequence[str], noun: str) -> str:
 def names(statements: Sequence[str]) -> Iterator[str]:
     """The names of tables in statements, in lower case."""
     for sql in statements:
-        for tree in sqlglot.parse(sql, read="duckdb"):
-            for table in tree.find_all(exp.Table) if tree is not None else ():
+        for tree in _parsed(sql):
+            for table in tree.find_all(exp.Table):
                 yield table.name.lower()
 
 
@@ -454,9 +463,7 @@ def columns(statements: Sequence[str]) -> set[str] | None:
     """The names that stand in statements, of columns and all else, in lower case; None where all columns are read."""
     identifiers: set[str] = set()
     for sql in statements:
-        for tree in sqlglot.parse(sql, read="duckdb"):
-            if tree is None:
-                continue
+        for tree in _parsed(sql):
             tables_named = {name.lower() for table in tree.find_all(exp.Table) for name in (table.name, table.alias)}
             if any(_reads_all(node, tables_named) for node in tree.walk()):
                 return None

@@ -89,6 +89,12 @@ def call(number: int, account: str = "111122223333", region: str = "eu-west-1", 
     }
 
 
+def look(number: int, account: str = "111122223333", **more: object) -> dict[str, object]:
+    """One record of the source `tiny`, at the time of `call`."""
+    made = call(number)
+    return {"id": made["eventID"], "at": made["eventTime"], "account": account, **more}
+
+
 def flow(number: int, account: str = "111122223333") -> str:
     """One flow log line of version 2."""
     start = 1741651200 + number * 60

@@ -53,17 +53,18 @@ class CrashHarness:
             )
         )  # fmt: skip
 
-    def ingest(self, logs: Path, settings: dict[str, object], **death: object) -> str:
+    def ingest(self, logs: Path, settings: dict[str, object], source: str | None = None, **death: object) -> str:
         """Ingests in a child; gives `killed`, `done`, or the name of the error that it ended with.
 
         Args:
             logs: What to ingest.
             settings: Of the lake.
+            source: Which source they are of, when that is given.
             death: `step` and `nth`, to die at that moment; `delay`, to die after so many seconds; `reading`, to die
                 when an object of this name is read; `file_bytes`, the size at which the system refuses to let a file
                 grow.
         """
-        return self.do("ingest", settings, str(logs), **death)
+        return self.do("ingest", settings, str(logs), *([] if source is None else [source]), **death)
 
     def compact(self, settings: dict[str, object], **death: object) -> str:
         """Compacts in a child; see `ingest`."""
@@ -141,9 +142,11 @@ def _main() -> None:
     from ocsf_lake import config
     from ocsf_lake.catalogs import iceberg_copied  # noqa: F401
     from ocsf_lake.ingest import plan
+    from ocsf_lake.ledger import database
     from ocsf_mappers import DEFAULT_VERSION
     from ocsf_mappers.engine.fingerprint import fingerprint
 
+    os.fsync, database.SYNCHRONOUS = lambda _: None, "OFF"  # what was written outlives a process, if not a machine
     works()  # imported here, not by each child
     from tiny_source import MENDED
 

@@ -18,11 +18,12 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.storage import parquet, writer
 from ocsf_lake.upkeep import check, rebuild
-from tests.ocsf_lake.conftest import call, contents, write
+from tests.ocsf_lake.conftest import call, contents, look, write
 from tests.ocsf_lake.test_ingest import rows
 
 Make = Callable[..., Settings]
 POISON = "poison"
+pytestmark = pytest.mark.usefixtures("tiny")
 PARTS = {"batch_objects": 9, "part_rows": 7}
 PLACES = "SELECT source_object, source_record FROM cloud_trail_mgmt ORDER BY ALL"
 
@@ -34,15 +35,19 @@ class KilledError(BaseException):
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
     """Four objects, each of two accounts and with a record that has no time; they are six parts or more."""
+    return written(tmp_path / "in", "Tiny", look)
+
+
+def written(folder: Path, name: str, record: Callable[[int, str], object]) -> Path:
     for number in range(4):
         accounts = ("111122223333", "012345678901")
-        records: list[object] = [call(number * 100 + step, accounts[step % 2]) for step in range(10)]
-        write(tmp_path / f"in/{number}.json", json.dumps({"Records": [*records, {"eventName": f"no time {number}"}]}))
-    return tmp_path / "in"
+        records = [record(number * 100 + step, accounts[step % 2]) for step in range(10)]
+        write(folder / f"{number}.json", json.dumps({name: [*records, {"awsRegion": f"no time {number}"}]}))
+    return folder
 
 
-def read(logs: Path, settings: Settings) -> ingest.Summary:
-    return ingest.ingest([str(logs)], settings, source="aws_cloudtrail")
+def read(logs: Path, settings: Settings, source: str = "tiny") -> ingest.Summary:
+    return ingest.ingest([str(logs)], settings, source)
 
 
 def files(settings: Settings) -> list[Path]:
@@ -59,11 +64,12 @@ def as_formerly(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("said", ["keep", "mark", "drop"])
-def test_parts_of_a_batch_share_a_file_in_each_partition(logs: Path, settings: Make, said: str) -> None:
+def test_parts_of_a_batch_share_a_file_in_each_partition(tmp_path: Path, settings: Make, said: str) -> None:
     """Also where duplicates are looked for, in what earlier parts have in files that are not written yet."""
+    logs = written(tmp_path / "in", "Records", call)
     again = [call(0), call(2), call(101, "012345678901")]
     write(logs / "again.json", json.dumps({"Records": [*again, {"eventName": "no time"}]}))
-    found = read(logs, settings(**PARTS, duplicates={"aws_cloudtrail": said}))
+    found = read(logs, settings(**PARTS, duplicates={"aws_cloudtrail": said}), "aws_cloudtrail")
     events = 43 if said != "drop" else 40
     assert (found.counts.read, found.counts.events, found.counts.quarantined) == (48, events, 5)
     assert found.sources["aws_cloudtrail"].duplicates == (3 if said != "keep" else 0)
@@ -82,8 +88,8 @@ def test_an_error_in_a_later_part_leaves_nothing_of_it_in_files(
 ) -> None:
     """The record is found, though by then the rows of earlier parts are in the file that cannot be written."""
     monkeypatch.setattr(writer, "GROUP_ROWS", 1)
-    records = [call(500 + step, **({"userAgent": POISON} if step == 3 else {})) for step in range(10)]
-    write(logs / "9.json", json.dumps({"Records": records}))
+    records = [look(500 + step, **({"userAgent": POISON} if step == 3 else {})) for step in range(10)]
+    write(logs / "9.json", json.dumps({"Tiny": records}))
     failed: list[int] = []
     encode, step = parquet.encode, parquet.rows_per_step
 

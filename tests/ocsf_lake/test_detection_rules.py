@@ -51,12 +51,18 @@ def _looks(chosen: list[Rule]) -> list[Look]:
     return [dict(rule.asked.looks)[logs.CLOUDTRAIL.relation] for rule in chosen]
 
 
+@pytest.fixture(scope="module")
+def published(samples: Path) -> list[Rule]:
+    """Published rules, all of which can be used."""
+    found = rules.load([samples / "sigma"], {})
+    assert {rule.stem: rule.reason for rule in found if rule.reason} == {}
+    return found
+
+
 @pytest.mark.slow
-def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Path) -> None:
-    converted = rules.load([samples / "sigma"], {})
-    assert {rule.stem: rule.reason for rule in converted if rule.reason} == {}
+def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Path, published: list[Rule]) -> None:
     hits = {}
-    for rule in converted:
+    for rule in published:
         plain = sigma.load(rule.path)
         source = test_sigma.SOURCES[plain.log]
         records, connection = _samples(samples, source)
@@ -69,8 +75,8 @@ def test_every_published_rule_finds_what_it_finds_in_the_raw_records(samples: Pa
 
 
 @pytest.mark.slow
-def test_all_rules_are_counted_in_one_scan(samples: Path) -> None:
-    converted = [rule for rule in rules.load([samples / "sigma"], {}) if logs.CLOUDTRAIL.source in rule.conditions]
+def test_all_rules_are_counted_in_one_scan(samples: Path, published: list[Rule]) -> None:
+    converted = [rule for rule in published if logs.CLOUDTRAIL.source in rule.conditions]
     _, connection = _samples(samples, "aws_cloudtrail")
     relation, looks = logs.CLOUDTRAIL.relation, _looks(converted)
     counted = dict(connection.execute(statements.counts(relation, looks, Span())).fetchall())
@@ -81,8 +87,8 @@ def test_all_rules_are_counted_in_one_scan(samples: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_rule_is_sql_that_athena_can_read(samples: Path) -> None:
-    for rule in rules.load([samples / "sigma"], {}):
+def test_every_rule_is_sql_that_athena_can_read(published: list[Rule]) -> None:
+    for rule in published:
         for tree in rule.conditions.values():
             sqlglot.parse_one(ATHENA.sql(tree), read="athena")
 

@@ -10,10 +10,9 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check
 from ocsf_mappers.errors import ConfigError
-from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, OFTEN_SQLITE, ON_BOTH, Make, call, contents, flow, write
+from tests.ocsf_lake.conftest import CLOUDTRAIL_KEY, HEADER, OFTEN_SQLITE, Make, call, contents, flow, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_ingest import rows
-from tests.support import often
 
 ACCOUNT = "111122223333"
 COUNTS = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_batches"
@@ -67,8 +66,14 @@ def test_mark_writes_the_same_files_and_lists_what_stands_twice(trails: Path, se
 
 
 @pytest.mark.slow
-@ON_BOTH
-@pytest.mark.parametrize("workers", often([1, 3], [3]))
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        pytest.param("sqlite", 1, marks=pytest.mark.slow), ("sqlite", 3),
+        pytest.param("postgresql", 3, marks=pytest.mark.integration),
+    ],
+    indirect=["settings"],
+)  # fmt: skip
 def test_drop_keeps_each_event_once_and_says_where_the_other_is(trails: Path, settings: Make, workers: int) -> None:
     lake = policy(settings, "drop", workers=workers)
     summary = ingest.ingest([str(trails)], lake)
@@ -106,9 +111,9 @@ def test_the_same_key_with_other_content_is_another_record(settings: Make, tmp_p
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        *(pytest.param(step, "drop", marks=pytest.mark.slow) for step in ("part", "written", "done")),
+        *(pytest.param(step, "drop", marks=pytest.mark.slow) for step in ("part", "written")),
         ("registered", "drop"),
-        pytest.param("registered", "mark", marks=pytest.mark.slow),
+        pytest.param("done", "mark", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_batch_never_loses_the_last_copy(

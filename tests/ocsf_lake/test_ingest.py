@@ -27,6 +27,12 @@ def rows(settings: Settings, sql: str) -> list[tuple[object, ...]]:
         return [tuple(row.values()) for row in query.run(connection, sql).to_pylist()]
 
 
+def answers(settings: Settings, *statements: str) -> list[list[tuple[object, ...]]]:
+    """The rows of several statements, of the lake at one moment."""
+    with query.connected(settings, *statements) as connection:
+        return [[tuple(row.values()) for row in query.run(connection, sql).to_pylist()] for sql in statements]
+
+
 def test_every_record_ends_in_exactly_one_place(logs: Path, settings: Make) -> None:
     summary = ingest.ingest([str(logs)], settings())
     cloudtrail, vpc = summary.sources["aws_cloudtrail"], summary.sources["aws_vpc_flow"]

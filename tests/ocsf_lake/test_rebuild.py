@@ -73,7 +73,7 @@ def test_what_was_replayed_stays_replayed(
 @pytest.mark.slow
 def test_what_was_purged_does_not_come_back(folder: Path, settings: Make) -> None:
     ingest.ingest([str(folder)], settings(), "aws_cloudtrail")
-    with opened(settings()) as lake, query.connected(settings()) as connection:
+    with opened(settings()) as lake, query.connected(settings(), "FROM quarantine") as connection:
         is_over = quarantine.older_than(timedelta(0))
         quarantine.purge(lake, quarantine.purgeable(lake, connection, is_over, closed=False))
     files = contents(Path(settings().lake))

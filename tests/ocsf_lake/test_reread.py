@@ -23,7 +23,7 @@ from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_chain import faults
 from tests.ocsf_lake.test_discovery import CONTROL
-from tests.ocsf_lake.test_ingest import rows
+from tests.ocsf_lake.test_ingest import answers, rows
 from tests.ocsf_lake.test_routing import is_sound
 
 OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
@@ -110,10 +110,10 @@ def test_a_ledger_made_again_has_objects_where_they_are(name: str, mistaken: Pat
     write(mistaken / "d.json", json.dumps({"Records": [call(4)]}))
     ingest.ingest([str(mistaken / "d.json")], settings(), source="aws_route53_resolver")
     ingest.ingest([str(mistaken / name)], settings(), source="aws_cloudtrail")
-    before = [rows(settings(), sql) for sql in BOOKS]
+    before = answers(settings(), *BOOKS)
     summary = rebuild_ledger.rebuild(settings(), replacing=True)
     assert (summary.exact, summary.missing, summary.unknown) == (True, [], [])
-    assert [rows(settings(), sql) for sql in BOOKS] == before
+    assert answers(settings(), *BOOKS) == before
     is_sound(settings())
     assert faults(settings()) == []
 
@@ -155,9 +155,9 @@ def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has
             ingest.ingest([str(mistaken / name)], settings(), source=other)
     ingest.ingest([str(mistaken / name)], settings(), source=other)
     assert faults(settings()) == []
-    before = [rows(settings(), sql) for sql in BOOKS]
+    before = answers(settings(), *BOOKS)
     rebuild_ledger.rebuild(settings(), replacing=True)
-    assert [rows(settings(), sql) for sql in BOOKS] == before
+    assert answers(settings(), *BOOKS) == before
 
 
 @pytest.mark.slow
@@ -181,10 +181,10 @@ def test_a_damaged_record_is_named_and_nothing_is_changed(mistaken: Path, settin
     (record,) = (Path(settings().lake) / "_lake/records").iterdir()
     data = record.read_bytes()
     record.write_bytes(data[:20] + bytes(40) + data[60:])
-    before = [rows(settings(), sql) for sql in BOOKS]
+    before = answers(settings(), *BOOKS)
     with pytest.raises(ReadError, match=record.name):
         ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
-    assert [rows(settings(), sql) for sql in BOOKS] == before
+    assert answers(settings(), *BOOKS) == before
     record.write_bytes(data)
     assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").counts.events == 2
 
@@ -287,5 +287,5 @@ def test_a_source_named_for_a_folder_says_which_objects_stay(settings: Make, tmp
         "it was read as aws_vpc_flow before and 2 of its records are events of the lake; nothing was changed"
     ]
     assert contents(Path(settings().lake)) == before
-    with query.connected(settings()) as connection:
+    with query.connected(settings(), "FROM quarantine") as connection:
         assert quarantine.listed(connection) == []

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.inputs import content
 from ocsf_lake.lake import opened
 from ocsf_lake.upkeep import check, rebuild, remap, replay, verify
-from ocsf_mappers import registry
+from ocsf_mappers import Mapper, registry
 from tests.ocsf_lake.conftest import BOUNDS, ON_BOTH, Make, at_steps, call, contents, flow, on_either, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.test_discovery import CONTROL, QUERY, in_cloudwatch, in_eventbridge
@@ -66,7 +67,7 @@ def uninterrupted(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Sett
 def is_sound(settings: Settings) -> None:
     """Ledger, chain, catalogs and storage agree, and objects and batches count the same."""
     sums = "SELECT sum(read), sum(events), sum(quarantined), sum(dropped) FROM ledger_"
-    assert rows(settings, sums + "objects") == rows(settings, sums + "batches")
+    assert len(set(rows(settings, f"{sums}objects UNION ALL {sums}batches"))) == 1
     with opened(settings) as lake:
         assert check.check(lake, deep=True) == []
     assert list(verify.verify(settings, verify.Asked(), verify.Summary())) == []
@@ -101,10 +102,11 @@ def test_each_record_of_an_archive_goes_to_its_own_source(mixed: Path, settings:
 
 
 @pytest.mark.slow
-@at_steps("begun", "part", "written", "registered", "done", often=("part",))
+@at_steps("part", "written", "registered", often=("part",))
 def test_an_interrupted_batch_of_two_sources_is_done_once(
     step: str, mixed: Path, uninterrupted: Settings, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where there is something of either source; before and after that, see `test_interrupted`."""
     with killed_at(step, monkeypatch):
         ingest.ingest([str(mixed)], settings(part_rows=12))
     ingest.ingest([str(mixed)], settings(part_rows=12))
@@ -113,12 +115,17 @@ def test_an_interrupted_batch_of_two_sources_is_done_once(
     assert rows(settings(), COUNTS) == rows(uninterrupted, COUNTS)
 
 
-def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another mapper of GuardDuty: other texts, and so another fingerprint."""
-    load, mapper = registry.load, registry.load("aws_guardduty")
+@cache
+def _mended_guardduty() -> Mapper:
+    """Another mapper of GuardDuty: other texts, and so another fingerprint; one, compiled once."""
+    mapper = registry.load("aws_guardduty")
     events = [dataclasses.replace(event, fields=event.fields | {"severity_id": "Fatal"}) for event in mapper.events]
-    mended = dataclasses.replace(mapper, events=events)
-    monkeypatch.setattr(registry, "load", lambda name: mended if name == mapper.name else load(name))
+    return dataclasses.replace(mapper, events=events)
+
+
+def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, mended = registry.load, _mended_guardduty()
+    monkeypatch.setattr(registry, "load", lambda name: mended if name == mended.name else load(name))
 
 
 @pytest.mark.slow
@@ -295,14 +302,13 @@ def test_findings_that_were_refused_as_another_source_are_replayed_as_findings(r
 
 
 @pytest.mark.slow
-@on_either("planned", "part", "written", "registered", "done")
+@on_either("part", "written", "registered")
 def test_an_interrupted_replay_of_two_sources_is_done_once(
     step: str, refused: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with killed_at(step, monkeypatch):
         replay.replay(settings(), again=True)
-    if step != "done":
-        replay.replay(settings(), again=True)
+    replay.replay(settings(), again=True)
     assert rows(settings(), "SELECT count(*) FROM guardduty_findings") == [(3,)]
     assert rows(settings(), COUNTS) == [
         ("aws_cloudtrail", -3, 0, -3, 0), ("aws_cloudtrail", 45, 33, 12, 0), ("aws_guardduty", 3, 3, 0, 0)

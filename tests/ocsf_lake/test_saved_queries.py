@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.detections import saved_queries
 from ocsf_lake.detections.check import Checked
+from ocsf_lake.query import query
 from ocsf_mappers.errors import ConfigError
 from tests.flows.test_cookbook import QUESTIONS
 from tests.ocsf_lake.test_published_queries import PUBLISHED
@@ -136,6 +138,20 @@ def test_sound_queries_are_left_alone(tmp_path: Path) -> None:
     assert wrong == {}
     assert [one.rule.title for one in checked["ledger"]] == ["ledger.sql#1", "ledger.sql#2"]
     assert len(theirs) > 10
+
+
+def test_a_query_that_breaks_the_database_keeps_back_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def execute(self, _: str) -> None:
+            raise duckdb.InternalException("it is broken")
+
+        def close(self) -> None:
+            pass
+
+    connect, given = query.connect, [Broken(), Broken()]  # one for each way to read the first
+    monkeypatch.setattr(query, "connect", lambda *some, **more: given.pop() if given else connect(*some, **more))
+    checked = _checked(tmp_path, dict.fromkeys("abc", GOOD["plain"]))
+    assert [checked[name][0].status for name in "abc"] == ["error", "ok", "ok"]
 
 
 @pytest.mark.slow

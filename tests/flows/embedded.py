@@ -1,6 +1,6 @@
 """Flows on Prefect's embedded server, as a process of its own: prints in JSON what became of them.
 
-`python -m tests.flows.embedded FOLDER`
+`python -m tests.flows.embedded FOLDER LEDGER...`
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def write_logs(folder: Path) -> None:
         (folder / f"acme/{number}.json").write_text(json.dumps(record(name)))
 
 
-def main(folder: Path) -> None:
-    """Runs everything in a folder."""
+def main(folder: Path, ledgers: list[str]) -> None:
+    """Runs everything in a folder, and one run for each of the ledgers, whose URLs hold a password."""
     os.environ |= SETTINGS
     install(folder)
     write_logs(folder)
@@ -116,15 +116,20 @@ def main(folder: Path) -> None:
         told["afterwards"] = run(folder, "broken", "threads")
         shutil.copytree(folder / "logs", folder / "copies")
         told["copied"] = run(folder, "throttled", "threads", logs="copies")
+        for ledger in ledgers:
+            os.environ["OCSF_LAKE_LEDGER_URL"] = ledger
+            sys.stderr.write("--- a ledger\n")
+            told.setdefault("ledgers", []).append(run(folder, "ledgers", "threads"))
+        del os.environ["OCSF_LAKE_LEDGER_URL"]
         # Each death costs a new process, which imports everything.
         os.environ |= {"OCSF_LAKE_WORKERS": "1", "OCSF_LAKE_BATCH_OBJECTS": "1"}
         told["deadly"] = [run(folder, "deadly", "processes", "acme", "acme") for _ in range(2)]
         with get_client(sync_client=True) as client:
             found = client.read_artifacts()
-            told["artifacts"] = [[item.key, item.type, item.data] for item in found]
+            told["artifacts"] = [[item.key, item.type, item.data] for item in found if item.key]
             told["runs"] = sorted({item.name for item in client.read_flow_runs()})
     sys.stdout.write(json.dumps(told, default=str))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

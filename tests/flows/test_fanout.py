@@ -24,7 +24,9 @@ from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
 from tests.flows.embedded import DAYS, OBJECTS, RECORDS, RUNNERS
 from tests.flows.support import environment
+from tests.flows.test_secrets import SECRET
 from tests.ocsf_lake.conftest import contents
+from tests.servers.postgres import Postgres
 from tests.support import PROJECT
 
 SOME = [f"b{number}" for number in range(7)]
@@ -99,20 +101,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path) -> dict[str, Any]:
-    """What tests/flows/embedded.py prints."""
+def ran(folder: Path, postgres_server: Postgres) -> subprocess.CompletedProcess[str]:
+    """tests/flows/embedded.py, also with a ledger that cannot be opened and with one that can."""
     kept = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
     more = {
         "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "400",  # CI may be busy
     }
+    ledgers = [
+        place.replace("postgres@", f"postgres:{SECRET}@")
+        for place in (postgres_server.url("no_such_database"), postgres_server.database())
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.flows.embedded", str(folder)],
+        [sys.executable, "-m", "tests.flows.embedded", str(folder), *ledgers],
         cwd=PROJECT, env={**kept, **more}, capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return done
+
+
+@pytest.fixture(scope="module")
+def told(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What it prints."""
+    found = json.loads(ran.stdout.splitlines()[-1])
     assert isinstance(found, dict)
     return found
 
@@ -182,3 +193,17 @@ def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, An
     (left_out,) = [row for row in of_acme if row["what"] == "`object`"]
     assert left_out["name"].endswith("1.json`")
     assert "the process ended" in left_out["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_server_and_the_log_of_a_run_hold_no_password(
+    ran: subprocess.CompletedProcess[str], told: dict[str, Any], folder: Path
+) -> None:
+    """Of a run that cannot open its ledger, and of one that can: all that Prefect keeps, and all that it logs."""
+    assert SECRET not in ran.stdout + ran.stderr
+    assert [state for state, _ in told["ledgers"]] == ["FAILED", "COMPLETED"]
+    assert "Traceback" in ran.stderr.split("--- a ledger")[1]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.name == "prefect.db" for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -40,6 +40,7 @@ def test_the_cookbook_has_forty_questions() -> None:
     assert len({title for title, _ in QUESTIONS}) == 40
 
 
+@pytest.mark.slow  # their lake is
 @pytest.mark.parametrize(("title", "sql"), QUESTIONS, ids=[title for title, _ in QUESTIONS])
 def test_a_question_is_answered(title: str, sql: str, connection: duckdb.DuckDBPyConnection) -> None:
     assert not lake_query.is_empty(lake_query.run(connection, sql)), title

@@ -472,8 +472,8 @@ def test_tables_of_one_s_own_stand_beside_the_lake_s(lake: ocsf_lake.Lake, tmp_p
     for form, given in frames(tmp_path).items():
         more = lake.with_tables(Mine=given)
         query = "SELECT count(*) AS n FROM vpc_flow JOIN mine ON accountid = account"
-        assert more.sql(query).to_dicts() == [{"n": 30}], form
-        assert more.sql(query).to_dicts() == [{"n": 30}], form  # a stream is read once, and kept
+        for _ in range(2 if form == "batches" else 1):  # a stream is read once, and kept
+            assert more.sql(query).to_dicts() == [{"n": 30}], form
         assert len(more["Mine"]) == 2
         if form in ("rows", "jsonl", "csv"):
             assert more.sql("SELECT note FROM mine WHERE account = '5'").to_dicts() == [{"note": "x"}]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -23,10 +23,13 @@ from ocsf_lake.ingest.run import Summary
 from ocsf_lake.inputs.coverage import Note
 from ocsf_lake.ledger import copies
 from ocsf_lake.ledger.results import State as Became
-from ocsf_lake.pages import asked, commands
+from ocsf_lake.pages import commands
 from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import OcsfMappersError
 from ocsf_mappers.shown import redacted
+
+if TYPE_CHECKING:
+    from ocsf_lake.pages import asked
 
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
@@ -246,6 +249,8 @@ def _step(text: str, *words: str) -> str:
 
 def _reasons(settings: Settings, sources: set[str]) -> list[asked.Reason]:
     """Why records of these sources are in quarantine, of earlier runs too; none where its files cannot be read."""
+    from ocsf_lake.pages import asked
+
     try:
         return [reason for reason in asked.refused(settings).reasons if reason.source in sources]
     except (OcsfMappersError, duckdb.Error):

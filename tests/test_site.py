@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from scripts import reference
 from tests.servers.browser import chromium
@@ -41,30 +42,35 @@ def site() -> Iterator[str]:
         server.shutdown()
 
 
-def test_pages_are_shown_whole_and_from_here_alone(site: str) -> None:
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        asked: list[str] = []
-        wrong: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
-        for name in ("", "query/", "reference/commands/", "reference/tables/vpc_flow/", "sources/aws_waf/"):
-            page.goto(site + name, wait_until="networkidle")
-            assert page.locator("article h1").count() == 1, name
-            # Wide tables scroll in themselves.
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
-        assert [url for url in asked if not url.startswith(site)] == []
-        assert wrong == []
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
-def test_a_search_finds_a_setting(site: str) -> None:
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        page.goto(site, wait_until="networkidle")
-        page.keyboard.press("/")
-        page.keyboard.type("compact_grace_hours")
-        page.get_by_role("link", name=re.compile("Settings|compact", re.IGNORECASE)).first.wait_for(timeout=20_000)
+def test_pages_are_shown_whole_and_from_here_alone(site: str, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
+    for name in ("", "query/", "reference/commands/", "reference/tables/vpc_flow/", "sources/aws_waf/"):
+        page.goto(site + name)
+        assert page.locator("article h1").count() == 1, name
+        # Wide tables scroll in themselves.
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page.wait_for_load_state("networkidle")
+    assert [url for url in asked if not url.startswith(site)] == []
+    assert wrong == []
+
+
+def test_a_search_finds_a_setting(site: str, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(site, wait_until="networkidle")
+    page.keyboard.press("/")
+    page.keyboard.type("compact_grace_hours")
+    page.get_by_role("link", name=re.compile("Settings|compact", re.IGNORECASE)).first.wait_for(timeout=20_000)
 
 
 def test_the_reference_has_every_command_and_table() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import tarfile
 import tomllib
@@ -35,11 +36,15 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 NAME = f"ocsf_lake-{VERSION}"
+LIBRARY = "ocsf_mappers/readers/_jsoncolumns.so"
 
 NO_INDEX = {
     "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1", "UV_NO_CACHE": "1",
 }  # fmt: skip
 """Variables with which neither pip nor uv finds anything to install."""
+
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python")
+"""This environment's pip, for another one, which then needs none of its own."""
 
 BUILD = """
 import os, sys
@@ -53,18 +58,34 @@ getattr(build, f"build_{sys.argv[1]}")(sys.argv[3])
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, the wheel, one without compiler, and such a one made from the sdist, in folders."""
     folder = tmp_path_factory.mktemp("built")
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env")
     python = folder / "env/bin/python"
     requires = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, *requires, cwd=folder)
+    run(*PIP, python, "install", "--quiet", *requires, cwd=folder)
     run(python, "-c", BUILD, "wheel", PROJECT, folder / "pure", cwd=folder, **NO_INDEX)
-    for kind in ("sdist", "wheel"):
-        run(python, "-c", BUILD, kind, PROJECT, folder / kind, cwd=folder)
+    run(python, "-c", BUILD, "sdist", PROJECT, folder / "sdist", cwd=folder)
+    run(python, "-c", BUILD, "wheel", PROJECT, folder / "wheel", cwd=folder, **compiler(folder / "compiler"))
     with tarfile.open(only(folder / "sdist")) as archive:
         archive.extractall(folder / "source", filter="data")
     run(python, "-c", BUILD, "wheel", only(folder / "source"), folder / "again", cwd=folder, **NO_INDEX)
     return folder
+
+
+def compiler(folder: Path) -> dict[str, str]:
+    """Variables with which a build finds a compiler in this folder, which gives out what the real one has made.
+
+    The real one, to fetch which and to run it cold takes most of a minute, made this checkout's library when that was
+    installed. It makes the wheel where there is no such library, and in a test of acceptance.
+    """
+    if not (PROJECT / LIBRARY).exists():
+        return {}
+    text = (PROJECT / "hatch_build.py").read_text(encoding="utf-8")
+    name, series = re.findall(r'^COMPILER, SERIES = "(.+)", "(.+)"$', text, re.MULTILINE)[0]
+    about = folder / f"{name}-{series}.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {series}.0\n")
+    (folder / f"{name}.py").write_text(f"import shutil, sys\nshutil.copy({str(PROJECT / LIBRARY)!r}, sys.argv[-2])\n")
+    return {"PYTHONPATH": str(folder), **NO_INDEX}
 
 
 def members(wheel: Path) -> list[str]:
@@ -106,15 +127,21 @@ def test_a_wheel_made_from_the_sdist_is_the_same(built: Path) -> None:
 
 def test_the_wheel_holds_the_compiled_reader_where_it_can_be_made(built: Path) -> None:
     """On other platforms, and without the compiler, it is one for all."""
-    library = "ocsf_mappers/readers/_jsoncolumns.so"
     assert only(built / "pure").name == f"{NAME}-py3-none-any.whl"
-    assert library not in members(only(built / "pure"))
+    assert LIBRARY not in members(only(built / "pure"))
     machine = sysconfig.get_platform()
     if machine not in ("linux-x86_64", "linux-aarch64"):
         pytest.skip(f"the reader may not be made for {machine}")
     name = only(built / "wheel").name
     assert re.fullmatch(re.escape(NAME) + r"-py3-none-(many|musl)linux_\d+_\d+_(x86_64|aarch64)\.whl", name)
-    assert library in members(only(built / "wheel"))
+    assert LIBRARY in members(only(built / "wheel"))
+
+
+@pytest.mark.acceptance
+def test_the_compiler_is_fetched_where_it_is_not_there(built: Path) -> None:
+    """As it is wherever this is installed, from a checkout too: tests/ocsf_mappers/test_json_columns.py uses that."""
+    run(built / "env/bin/python", "-c", BUILD, "wheel", PROJECT, built / "fetched", cwd=built)
+    assert sorted(members(only(built / "fetched"))) == sorted(members(only(built / "wheel")))
 
 
 def test_the_compiled_reader_is_used_unless_told_not_to(built: Path, installed: Path) -> None:
@@ -129,10 +156,9 @@ def test_the_compiled_reader_is_used_unless_told_not_to(built: Path, installed: 
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`bin` of a fresh environment with the wheel; what it depends on comes from this one."""
     env = tmp_path_factory.mktemp("installed") / "env"
-    venv.create(env, with_pip=True)
+    venv.create(env)
     python = env / "bin/python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    run(*pip, only(built / "wheel"), cwd=env)
+    run(*PIP, python, "install", "--quiet", "--no-deps", "--no-compile", only(built / "wheel"), cwd=env)
     purelib = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=env).strip()
     # Behind the new environment's own packages, and not as a site folder: this one's .pth files name the checkout.
     (Path(purelib) / "those.pth").write_text(sysconfig.get_path("purelib"))
@@ -151,11 +177,9 @@ def crowded(tmp_path: Path) -> Path:
 
 def test_commands_work_where_others_have_packages_of_such_names(installed: Path, crowded: Path) -> None:
     logs = SAMPLE_LOGS / "aws_vpc_flow" / "version_5.log"
-    for command in ([installed / "ocsf-lake"], [installed / "python", "-m", "ocsf_lake"]):
-        run(*command, "ingest", logs, "--lake", "here", cwd=crowded)
-        sql = "SELECT count(*) > 0 AS any FROM vpc_flow"
-        said = run(*command, "query", sql, "--lake", "here", "--format", "csv", cwd=crowded)
-        assert said == "any\ntrue\n"
+    run(installed / "ocsf-lake", "ingest", logs, "--lake", "here", cwd=crowded)
+    query = ("query", "SELECT count(*) > 0 AS any FROM vpc_flow", "--lake", "here", "--format", "csv")
+    assert run(installed / "python", "-m", "ocsf_lake", *query, cwd=crowded) == "any\ntrue\n"
     ask = "import ocsf_lake; print(len(ocsf_lake.open('here')['vpc_flow']) > 0)"
     assert run(installed / "python", "-c", ask, cwd=crowded) == "True\n"
 

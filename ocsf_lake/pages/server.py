@@ -26,6 +26,8 @@ from ocsf_mappers.shown import redacted
 HOST = "127.0.0.1"
 RENEW_SECONDS = 300
 """A page that is older is made anew when it is asked for; a browser asks again after as long."""
+ASKING_SECONDS = 1.0
+"""So long a query waits for another one to end before it is refused."""
 _BODY_BYTES = 4 * prompt.CHARACTERS
 _IDLE_SECONDS = 30
 _POLICY = (
@@ -82,7 +84,7 @@ class Server(ThreadingHTTPServer):
 
     def ask(self, sql: str) -> prompt.Answer:
         """The answer to a query; one at a time."""
-        if not self.asking.acquire(timeout=1):
+        if not self.asking.acquire(timeout=ASKING_SECONDS):
             return prompt.Answer(error="another query is under way; wait for it")
         try:
             return prompt.answered(self.settings, sql, closing=self.closing)

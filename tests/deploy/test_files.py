@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from fnmatch import fnmatch
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,12 @@ def test_systemd_has_nothing_to_say_of_the_units(tmp_path: Path) -> None:
 
 # -- what they name ---------------------------------------------------------------------------------------------------
 def every_deployment() -> list[Any]:
-    """Those of the file, and those that it has as comments."""
+    """Those of the file, and those that it has as comments; a copy."""
+    return copy.deepcopy(parsed())
+
+
+@cache
+def parsed() -> list[Any]:
     text = (DEPLOY / "prefect.yaml").read_text(encoding="utf-8")
     whole = yaml.safe_load(re.sub(r"^  # (- |  \w)", r"  \1", text, flags=re.MULTILINE))["deployments"]
     assert len(whole) > len(yaml.safe_load(text)["deployments"])
@@ -102,7 +109,6 @@ def crons(lake: str) -> dict[str, str]:
     return {item["name"]: item["schedules"][0]["cron"] for item in found if "schedules" in item}
 
 
-@pytest.mark.slow
 def test_lakes_and_deployments_start_at_minutes_of_their_own() -> None:
     lakes = [crons(f"s3://lake-{number}") for number in range(100)]
     assert crons("s3://lake-7") == lakes[7]

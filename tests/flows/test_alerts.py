@@ -58,7 +58,7 @@ def test_detect_tells_receivers_and_says_when_nobody_is_told(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = str(tmp_path / "lake")
-    ocsf_lake("ingest", "aws_cloudtrail", str(SAMPLE_LOGS / "aws_cloudtrail"), "--lake", lake)
+    ocsf_lake("ingest", str(SAMPLE_LOGS / "aws_cloudtrail" / "account_change_keys.json"), "--lake", lake)
     rules = ("--rules", str(SAMPLE_LOGS / "rules"), "--lake", lake)
     run = ocsf_lake("detect", *rules, "--from", "2030-01-01")
     assert (run.code, "findings are sent to nobody" in run.err) == (0, True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,13 +15,13 @@ import pytest
 from ocsf_lake import config
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.ledger.ledger import Batch, Ledger
-from ocsf_mappers import Engine
+from ocsf_mappers import Engine, registry
 from ocsf_mappers.engine.distinct import Evaluator
 from tests.flows.conftest import RunCommand
-from tests.flows.support import Run, environment
+from tests.flows.support import Run
 from tests.ocsf_lake.conftest import call, write
 from tests.organization import Organization
-from tests.support import PROJECT, SAMPLE_LOGS
+from tests.support import SAMPLE_LOGS
 
 LOGIN = str(SAMPLE_LOGS / "aws_cloudtrail/console_login_success.json")
 SHORT_LINE = str(SAMPLE_LOGS / "aws_vpc_flow/short_line.log")
@@ -255,26 +253,31 @@ def test_a_batch_that_fails_as_a_whole_is_named(
 BROKEN_SOURCE = "[ocsf_lake.sources]\nacme = acme_source:MAPPER\n"
 
 
-@pytest.mark.slow
-def test_a_broken_source_of_another_package_stops_no_command(tmp_path: Path, ready_lake: Path) -> None:
+@pytest.fixture
+def broken_source(tmp_path: Path) -> Iterator[None]:
+    """Another package is installed, whose source ends the program that imports it."""
     about = tmp_path / "package/acme-1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
     (about / "entry_points.txt").write_text(BROKEN_SOURCE)
     (tmp_path / "package/acme_source.py").write_text("raise SystemExit('no licence')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "package")
+        registry.forget()
+        yield
+    registry.forget()
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        path = f"{tmp_path / 'package'}:{PROJECT}"
-        return subprocess.run(
-            [sys.executable, "-m", "ocsf_lake.cli.main", *arguments],
-            env=environment(PYTHONPATH=path), cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
 
+@pytest.mark.slow
+def test_a_broken_source_of_another_package_stops_no_command(
+    broken_source: None, ocsf_lake: RunCommand, ready_lake: Path
+) -> None:
     said = "error: source 'acme' cannot be loaded: SystemExit: no licence"
-    assert run("--help").returncode == 0
-    assert run("status", "--lake", str(ready_lake)).returncode == 0
-    assert run("query", "SELECT 1", "--lake", str(ready_lake)).returncode == 0
-    sources, ingested, asked = run("sources"), run("ingest", LOGIN, "--lake", "lake"), run("ingest", "acme", LOGIN)
-    assert (sources.returncode, "aws_cloudtrail" in sources.stdout, said in sources.stderr) == (1, True, True)
-    assert (ingested.returncode, "2 Authentication" in ingested.stdout, said in ingested.stderr) == (1, True, True)
-    assert (asked.returncode, said in asked.stderr) == (1, True)
+    assert ocsf_lake("--help").code == 0
+    assert ocsf_lake("status", "--lake", str(ready_lake)).code == 0
+    assert ocsf_lake("query", "SELECT 1", "--lake", str(ready_lake)).code == 0
+    sources, asked = ocsf_lake("sources"), ocsf_lake("ingest", "acme", LOGIN)
+    ingested = ocsf_lake("ingest", LOGIN, "--lake", "lake")
+    assert (sources.code, "aws_cloudtrail" in sources.out, said in sources.err) == (1, True, True)
+    assert (ingested.code, "2 Authentication" in ingested.out, said in ingested.err) == (1, True, True)
+    assert (asked.code, said in asked.err) == (1, True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import ocsf_lake
@@ -25,19 +27,23 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> config.Settings:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def connection(settings: config.Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """All tables of the lake; what a command shows of it for one question, tests/ocsf_lake/test_query.py holds."""
+    with lake_query.connected(settings) as connection:
+        yield connection
+
+
 def test_the_cookbook_has_forty_questions() -> None:
     assert len(QUESTIONS) == PAGE.count("```sql") == 40
     assert all(not sql.rstrip().endswith(";") for _, sql in QUESTIONS)
     assert len({title for title, _ in QUESTIONS}) == 40
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # their lake is
 @pytest.mark.parametrize(("title", "sql"), QUESTIONS, ids=[title for title, _ in QUESTIONS])
-def test_a_question_is_answered(title: str, sql: str, settings: config.Settings) -> None:
-    with lake_query.connected(settings, sql) as connection:
-        answer = lake_query.run(connection, sql)
-    assert not lake_query.is_empty(answer), title
-
+def test_a_question_is_answered(title: str, sql: str, connection: duckdb.DuckDBPyConnection) -> None:
+    assert not lake_query.is_empty(lake_query.run(connection, sql)), title
 
 
 @pytest.mark.slow

@@ -22,9 +22,11 @@ from ocsf_lake.flows.report import Report
 from ocsf_lake.ingest.run import BatchFailure, Summary
 from ocsf_mappers.errors import ConfigError, RetriableError, WriteError
 from tests.flows import embedded
-from tests.flows.embedded import LOGS, RUNNERS
+from tests.flows.embedded import DAYS, OBJECTS, RECORDS, RUNNERS
 from tests.flows.support import environment
+from tests.flows.test_secrets import SECRET
 from tests.ocsf_lake.conftest import contents
+from tests.servers.postgres import Postgres
 from tests.support import PROJECT
 
 SOME = [f"b{number}" for number in range(7)]
@@ -99,20 +101,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path) -> dict[str, Any]:
-    """What tests/flows/embedded.py prints."""
+def ran(folder: Path, postgres_server: Postgres) -> subprocess.CompletedProcess[str]:
+    """tests/flows/embedded.py, also with a ledger that cannot be opened and with one that can."""
     kept = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
     more = {
         "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "400",  # CI may be busy
     }
+    ledgers = [
+        place.replace("postgres@", f"postgres:{SECRET}@")
+        for place in (postgres_server.url("no_such_database"), postgres_server.database())
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.flows.embedded", str(folder)],
+        [sys.executable, "-m", "tests.flows.embedded", str(folder), *ledgers],
         cwd=PROJECT, env={**kept, **more}, capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return done
+
+
+@pytest.fixture(scope="module")
+def told(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What it prints."""
+    found = json.loads(ran.stdout.splitlines()[-1])
     assert isinstance(found, dict)
     return found
 
@@ -120,7 +131,7 @@ def told(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.integration
 def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Path) -> None:
-    said = f"{LOGS.of_records:,} records: {LOGS.of_records:,} events, 0 quarantined, 0 dropped"
+    said = f"{RECORDS} records: {RECORDS} events, 0 quarantined, 0 dropped"
     for runner in RUNNERS:
         state, message = told[runner]
         assert (state, said in message) == ("COMPLETED", True), told[runner]
@@ -132,7 +143,7 @@ def test_every_task_runner_makes_the_same_lake(told: dict[str, Any], folder: Pat
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_run_tells_what_the_lake_has_under_another_name(told: dict[str, Any]) -> None:
-    copied = f"{LOGS.of_objects} objects read a second time under another name"
+    copied = f"{OBJECTS} objects read a second time under another name"
     assert [copied in told[runner][1] for runner in (*RUNNERS, "copied")] == [False] * len(RUNNERS) + [True]
 
 
@@ -141,8 +152,8 @@ def test_a_run_tells_what_the_lake_has_under_another_name(told: dict[str, Any]) 
 def test_a_throttled_batch_is_tried_again_and_counts_once(told: dict[str, Any]) -> None:
     state, message, calls = told["throttled"]
     assert state == "COMPLETED"
-    assert f"{LOGS.of_records:,} records" in message
-    assert calls == [3] * (LOGS.of_objects // int(embedded.SETTINGS["OCSF_LAKE_BATCH_OBJECTS"]))
+    assert f"{RECORDS} records" in message
+    assert calls == [3] * (OBJECTS // int(embedded.SETTINGS["OCSF_LAKE_BATCH_OBJECTS"]))
 
 
 @pytest.mark.slow
@@ -153,20 +164,19 @@ def test_a_defect_fails_the_run_at_once_and_the_next_run_does_the_rest(told: dic
     assert "4 batches failed" in message
     assert calls == [1] * 4
     assert told["afterwards"][0] == "COMPLETED"
-    assert f"{LOGS.of_records:,} records" in told["afterwards"][1]
+    assert f"{RECORDS} records" in told["afterwards"][1]
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 def test_an_object_that_ends_its_process_fails_no_other_batch_and_is_left_out(told: dict[str, Any]) -> None:
-    """Ten objects in batches of four, four and two; the batch's two deaths and the object's two are four attempts."""
-    first, second, third = told["deadly"]
-    assert (first[0], second[0], third[0]) == ("FAILED",) * 3
-    assert "6 records: 6 events" in first[1]
+    """Two deaths are as many attempts; how a batch of several is divided: tests/ocsf_lake/test_attempts.py."""
+    first, second = told["deadly"]
+    assert (first[0], second[0]) == ("FAILED",) * 2
+    assert "2 records: 2 events" in first[1]
     assert "1 batch failed" in first[1]
-    assert "3 records: 3 events" in second[1]
-    assert "10 objects found, 9 known; 0 records" in third[1]
-    assert "1 object failed" in third[1]
+    assert "3 objects found, 2 known; 0 records" in second[1]
+    assert "1 object failed" in second[1]
 
 
 @pytest.mark.slow
@@ -175,11 +185,25 @@ def test_a_run_leaves_progress_a_page_and_a_table_of_failures(told: dict[str, An
     kinds = {kind for _, kind, _ in told["artifacts"]}
     assert kinds == {"progress", "markdown", "table"}
     tables = [(key, json.loads(data)) for key, kind, data in told["artifacts"] if kind == "table"]
-    (failures,) = [rows for key, rows in tables if key == "failures-aws-cloudtrail"]
+    (failures,) = [rows for key, rows in tables if key == "failures-tiny"]
     assert {row["what"] for row in failures} == {"`batch`"}
     assert {row["reason"] for row in failures} == {"`<b>a | defect</b>`"}
-    assert told["runs"] == [f"backfill {source} {LOGS.first} to {LOGS.last}" for source in ("acme", "aws_cloudtrail")]
+    assert told["runs"] == [f"backfill {source} {DAYS[0]} to {DAYS[1]}" for source in ("acme", "tiny")]
     of_acme = [row for key, rows in tables if key == "failures-acme" for row in rows]
     (left_out,) = [row for row in of_acme if row["what"] == "`object`"]
-    assert left_out["name"].endswith("4.json`")
+    assert left_out["name"].endswith("1.json`")
     assert "the process ended" in left_out["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_server_and_the_log_of_a_run_hold_no_password(
+    ran: subprocess.CompletedProcess[str], told: dict[str, Any], folder: Path
+) -> None:
+    """Of a run that cannot open its ledger, and of one that can: all that Prefect keeps, and all that it logs."""
+    assert SECRET not in ran.stdout + ran.stderr
+    assert [state for state, _ in told["ledgers"]] == ["FAILED", "COMPLETED"]
+    assert "Traceback" in ran.stderr.split("--- a ledger")[1]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.name == "prefect.db" for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -4,43 +4,65 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ocsf_lake.cli import check
+from ocsf_lake.cli import check, new
 from ocsf_mappers.testing import Report
 from tests.flows.conftest import RunCommand
 from tests.flows.support import environment
 from tests.support import PROJECT, SAMPLE_LOGS
 
-FLOWS = SAMPLE_LOGS / "aws_vpc_flow"
+FLOWS = [SAMPLE_LOGS / "aws_vpc_flow" / name for name in ("default_v2.log", "version_5.log")]
 RECORDS = [
     {"at": "2026-03-16T10:00:00Z", "client": "10.0.0.7", "question": "www.example.com", "qtype": "A"},
     {"at": "2026-03-16T10:00:01Z", "client": "10.0.0.8", "question": "example.net", "qtype": "AAAA", "extra": [1]},
 ]
 
 
-@pytest.fixture
-def sample(tmp_path: Path) -> Path:
-    path = tmp_path / "dns.jsonl"
+def written(path: Path) -> Path:
+    """A file with the records."""
     path.write_text("".join(f"{json.dumps(record)}\n" for record in RECORDS))
     return path
 
 
 @pytest.fixture
-def source(sample: Path, ocsf_lake: RunCommand) -> Path:
-    """The folder of a source that was begun."""
-    run = ocsf_lake("new", "acme_dns", "--from", str(sample))
-    assert run.code == 0, run.err
-    return Path("mappers/acme_dns")
+def sample(tmp_path: Path) -> Path:
+    return written(tmp_path / "dns.jsonl")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a source that was begun, to be copied."""
+    folder = tmp_path_factory.mktemp("begun")
+    new.new("acme_dns", written(folder / "dns.jsonl"), into=folder / "mappers")
+    return folder / "mappers" / "acme_dns"
+
+
+@pytest.fixture
+def source(begun: Path) -> Path:
+    """A source that was begun, where `new` begins it."""
+    return Path(shutil.copytree(begun, "mappers/acme_dns"))
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> str:
+    """A folder of flow logs."""
+    (tmp_path / "flows").mkdir()
+    for path in FLOWS:
+        shutil.copy(path, tmp_path / "flows")
+    return str(tmp_path / "flows")
 
 
 # -- new --------------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_a_new_source_is_a_folder_with_all_that_belongs_to_it(source: Path) -> None:
+def test_a_new_source_is_a_folder_with_all_that_belongs_to_it(sample: Path, ocsf_lake: RunCommand) -> None:
+    assert ocsf_lake("new", "acme_dns", "--from", str(sample)).code == 0
+    source = Path("mappers/acme_dns")
     assert sorted(path.relative_to(source).as_posix() for path in source.rglob("*.*") if "cache" not in str(path)) == [
         "SOURCE.md", "__init__.py", "samples/dns.expected.json", "samples/dns.jsonl", "test_acme_dns.py",
     ]  # fmt: skip
@@ -74,7 +96,6 @@ def test_inside_a_checkout_the_files_go_where_this_project_has_them(
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
-@pytest.mark.slow
 def test_every_problem_is_told_with_its_line(source: Path, ocsf_lake: RunCommand) -> None:
     module = source / "__init__.py"
     text = module.read_text().replace('"query.hostname"', '"qury.hostname"').replace("col.client", "col.cleint")
@@ -107,7 +128,6 @@ def test_check_as_json_has_counts_and_coverage(source: Path, ocsf_lake: RunComma
     assert found["coverage"]["unmapped"] == {"extra": 1}
 
 
-@pytest.mark.slow
 def test_a_source_without_samples_is_told_so(source: Path, ocsf_lake: RunCommand) -> None:
     for path in (source / "samples").iterdir():
         path.unlink()
@@ -167,8 +187,10 @@ def former(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_versions_of_a_mapper_differ_where_they_were_changed(ocsf_lake: RunCommand, former: Path) -> None:
-    run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", str(FLOWS), "--format", "json")
+def test_two_versions_of_a_mapper_differ_where_they_were_changed(
+    ocsf_lake: RunCommand, former: Path, flows: str
+) -> None:
+    run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", flows, "--format", "json")
     assert run.code == 1
     found = json.loads(run.out)
     assert sorted(found["changes"]) == ["action", "action_id"]
@@ -178,8 +200,10 @@ def test_two_versions_of_a_mapper_differ_where_they_were_changed(ocsf_lake: RunC
 
 
 @pytest.mark.slow
-def test_differences_are_results_for_code_review(ocsf_lake: RunCommand, former: Path) -> None:
-    run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", str(FLOWS), "--format", "sarif")
+def test_differences_are_results_for_code_review(
+    ocsf_lake: RunCommand, former: Path, flows: str
+) -> None:
+    run = ocsf_lake("diff", "aws_vpc_flow", "--against", str(former), "--on", flows, "--format", "sarif")
     (of_run,) = json.loads(run.out)["runs"]
     found = {item["ruleId"]: item for item in of_run["results"]}
     place = found["action_id"]["locations"][0]["physicalLocation"]
@@ -188,23 +212,25 @@ def test_differences_are_results_for_code_review(ocsf_lake: RunCommand, former: 
 
 
 @pytest.mark.slow
-def test_the_same_mapper_twice_differs_in_nothing(ocsf_lake: RunCommand) -> None:
-    run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.1.0", "--on", str(FLOWS))
+def test_the_same_mapper_twice_differs_in_nothing(ocsf_lake: RunCommand, flows: str) -> None:
+    run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.1.0", "--on", flows)
     assert (run.code, run.out) == (0, "")
     assert "0 columns differ" in run.err
 
 
 @pytest.mark.slow
-def test_another_version_of_ocsf_differs_by_attributes_and_mixed_folders_are_told(ocsf_lake: RunCommand) -> None:
-    others = SAMPLE_LOGS / "aws_route53_resolver"
-    run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.8.0", "--on", str(FLOWS), "--on", str(others))
+def test_another_version_of_ocsf_differs_by_attributes_and_mixed_folders_are_told(
+    ocsf_lake: RunCommand, flows: str
+) -> None:
+    others = SAMPLE_LOGS / "aws_route53_resolver" / "firewall.jsonl"
+    run = ocsf_lake("diff", "aws_vpc_flow", "--against", "1.8.0", "--on", flows, "--on", str(others))
     assert run.code == 1
     assert "observation_point_id" in run.out
     assert "it is a log of aws_route53_resolver" in run.err
 
 
-def test_a_version_that_is_none_is_refused(ocsf_lake: RunCommand) -> None:
-    assert ocsf_lake("diff", "aws_vpc_flow", "--against", "1.2.3", "--on", str(FLOWS)).code == 2
+def test_a_version_that_is_none_is_refused(ocsf_lake: RunCommand, flows: str) -> None:
+    assert ocsf_lake("diff", "aws_vpc_flow", "--against", "1.2.3", "--on", flows).code == 2
 
 
 @pytest.mark.slow

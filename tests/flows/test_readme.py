@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,14 +49,6 @@ def test_the_pages_show_what_the_commands_print(shown: list[tuple[str, str, str]
 def alike(output: str) -> str:
     """Output without amounts, and without the width that they give to a column."""
     return re.sub(r"─+", "─", re.sub(" +", " ", AMOUNTS.sub(" #", output)))
-
-
-@pytest.mark.slow
-def test_what_the_documentation_names_exists() -> None:
-    run = subprocess.run(
-        [sys.executable, "scripts/docs_check"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
 
 
 def test_the_page_on_evidence_shows_what_the_commands_print(tmp_path: Path, shell: dict[str, str]) -> None:

@@ -1,8 +1,10 @@
-"""Planted passwords, keys and signatures are in no message, ledger, page or traceback."""
+"""Planted passwords, keys and signatures are in no message, ledger, page or traceback.
+
+What Prefect keeps and logs of a run is looked through in test_fanout.py, which has a server.
+"""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import traceback
@@ -18,8 +20,6 @@ from ocsf_lake.lake import opened
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 from ocsf_mappers.shown import redacted
 from tests.flows.support import environment
-from tests.ocsf_lake.conftest import call
-from tests.servers.postgres import Postgres
 from tests.support import PROJECT
 
 SECRET = "Pl4nted-s3cret"
@@ -138,45 +138,3 @@ def test_the_command_line_tells_of_a_defect_without_secrets_and_escapes(tmp_path
     assert done.returncode == 1
     assert r"ValueError: postgresql://ann:***@db/x \x1b[2J" in done.stderr
     assert "\x1b" not in done.stderr
-
-
-RUNS = """
-import os, sys
-from ocsf_lake.flows.ingest import ingest
-logs, lake, *ledgers = sys.argv[1:]
-for ledger in ledgers:
-    os.environ["OCSF_LAKE_LEDGER_URL"] = ledger
-    state = ingest("aws_cloudtrail", logs, lake=lake, return_state=True)
-    print(state.type.value)
-    print(state.message)
-    print("--- end of a run", file=sys.stderr)
-"""
-"""One process, as each has an embedded server to start."""
-
-
-@pytest.mark.slow
-@pytest.mark.integration
-def test_the_server_and_the_log_of_a_run_hold_no_password(tmp_path: Path, postgres_server: Postgres) -> None:
-    """Of a run that cannot open its ledger, and of one that can: all that Prefect keeps, and all that it logs."""
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "2026-11-28.json").write_text(json.dumps({"Records": [call(1)]}))
-    kept = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
-    environ = {
-        **kept,
-        "PREFECT_HOME": str(tmp_path / "home"),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "400",
-    }
-    ledgers = [
-        place.replace("postgres@", f"postgres:{SECRET}@")
-        for place in (postgres_server.url("no_such_database"), postgres_server.database())
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", RUNS, str(tmp_path / "logs"), str(tmp_path / "lake"), *ledgers],
-        cwd=PROJECT, env=environ, capture_output=True, text=True, check=False, timeout=500,
-    )  # fmt: skip
-    assert SECRET not in done.stdout + done.stderr
-    assert done.stdout.splitlines()[::2] == ["FAILED", "COMPLETED"]
-    assert "Traceback" in done.stderr.split("--- end of a run")[0]
-    files = [path for root in ("home", "lake") for path in (tmp_path / root).rglob("*") if path.is_file()]
-    assert any(path.name == "prefect.db" for path in files)
-    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -7,6 +7,7 @@ import copy
 import json
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.query import query as lake_query
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError
+from tests.flows.conftest import RunCommand
 from tests.ocsf_lake import compacting
 from tests.organization import Organization
 from tests.servers import prefect as servers
@@ -277,7 +279,8 @@ class History:
         logs: What there is.
         batch_objects: Objects of a batch.
         days: Of one run.
-        kills: How often both workers are killed.
+        kills: How often all workers are killed.
+        after: Workers after that; there are two before.
         patience: Seconds for each step.
     """
 
@@ -285,23 +288,24 @@ class History:
     batch_objects: int
     days: int
     kills: int
+    after: int
     patience: float
 
 
 WEEK = History(
-    Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, kills=1, patience=PATIENCE
-)
+    Organization(3, 2, date(2026, 3, 1), days=6, objects=6), batch_objects=20, days=3, kills=1, after=1,
+    patience=PATIENCE,
+)  # fmt: skip
 MONTH = History(
-    Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, kills=3, patience=1_800
-)
+    Organization(20, 4, date(2026, 5, 1), days=30, objects=9), batch_objects=400, days=3, kills=3, after=2,
+    patience=1_800,
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("history", [WEEK, pytest.param(MONTH, marks=pytest.mark.acceptance)], ids=["week", "month"])
-def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
-    history: History, server: Server, deployed: Path, lake: dict[str, str], alerts: list[dict[str, str]], tmp_path: Path
-) -> None:
+def backfilled(history: History, server: Server, lake: dict[str, str], folder: Path) -> set[str]:
+    """Does a backfill whose workers are killed on the way; gives the runs that died, two of them before."""
     logs = history.logs
-    folder = logs.write(tmp_path / "history")
+    logs.write(folder)
     lake = {**lake, "OCSF_LAKE_BATCH_OBJECTS": f"{history.batch_objects}"}
     command = (
         "ocsf-lake", "backfill", "aws_cloudtrail", str(folder), "--from", f"{logs.first}", "--to", f"{logs.last}",
@@ -314,9 +318,6 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
 
     began = time.monotonic()
     killed = {left_in(server, "PENDING"), left_in(server, "RUNNING")}
-    endings = [("FAILED", "Failed"), ("FAILED", "TimedOut"), ("FAILED", "Quarantined"), ("CRASHED", "Quarantined")]
-    for kind, name in [*endings, ("COMPLETED", "Findings")]:
-        left_in(server, "RUNNING", type=kind, name=name, message=f"{kind} as {name}")
     workers = [server.worker(f"first{number}", "backfill", **lake) for number in range(2)]
     try:
         submitted = json.loads(server.run(*command, "--json", **lake))
@@ -335,7 +336,7 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
             assert found - killed
             killed |= found
             assert done() < logs.of_objects
-            workers = [server.worker(f"{kills}after{number}", "backfill", **lake) for number in range(2)]
+            workers = [server.worker(f"{kills}after{number}", "backfill", **lake) for number in range(history.after)]
             server.run(*command, **lake)
         until(lambda: done() == logs.of_objects, history.patience, "the backfill to be done")
     finally:
@@ -343,27 +344,51 @@ def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
             servers.end(worker)
     took = time.monotonic() - began
     print(f"{logs.of_objects:,} objects, {logs.of_records:,} records, {2 * history.kills} kills, {took:,.0f} seconds")
+    return killed
+
+
+def counted(history: History, lake: dict[str, str]) -> None:
+    """Holds that each record is in the lake once."""
+    logs = history.logs
     days = f"eventday BETWEEN '{logs.first:%Y%m%d}' AND '{logs.last:%Y%m%d}'"
-    counted = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
-    rows = asked(lake, f"SELECT {counted} FROM cloud_trail_mgmt_2_0 WHERE {days}")
+    counts = "count(*), count(DISTINCT metadata.uid), count(DISTINCT source_object)"
+    rows = asked(lake, f"SELECT {counts} FROM cloud_trail_mgmt_2_0 WHERE {days}")
     assert rows == [(logs.of_records, logs.of_records, logs.of_objects)]
     assert query(lake, "SELECT count(*) FROM batches WHERE state <> 'done'") == [(0,)]
 
-    def crashed() -> bool:
+
+def crashed(server: Server, killed: set[str]) -> None:
+    """Waits until the automation has marked all these runs."""
+
+    def are_marked() -> bool:
         found = runs(server, "backfill", "CRASHED")
         return killed <= {run["id"] for run in found if "No heartbeat" in (run["state"]["message"] or "")}
 
-    until(crashed, PATIENCE, "the automation that marks the killed runs as crashed")
+    until(are_marked, PATIENCE, "the automation that marks the killed runs as crashed")
 
 
-    def told() -> list[str]:
-        return [item["body"].partition(": ")[2] for item in alerts if item["subject"] == "ocsf-lake: a run failed"]
+@pytest.fixture(scope="module")
+def killed(
+    server: Server, deployed: Path, lake: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> set[str]:
+    """The runs that were killed in a week's backfill, and how it went on: see the last test."""
+    return backfilled(WEEK, server, lake, tmp_path_factory.mktemp("history"))
 
-    until(lambda: any("No heartbeat" in reason for reason in told()), PATIENCE, "an alert of it")
-    found = [reason for reason in told() if " as " in reason]
-    assert sorted(found) == sorted(f"{kind} as {name}" for kind, name in endings)
-    failed = {"filter": {"event": {"prefix": ["prefect.automation.action.failed"]}}}
-    assert server.post("/events/filter", failed)["events"] == []
+
+def test_a_backfill_survives_killed_workers_and_counts_each_record_once(
+    killed: set[str], lake: dict[str, str]
+) -> None:
+    assert len(killed) > 2
+    counted(WEEK, lake)
+
+
+@pytest.mark.acceptance
+def test_a_backfill_of_a_month_does_so_too(
+    server: Server, deployed: Path, lake: dict[str, str], tmp_path: Path
+) -> None:
+    found = backfilled(MONTH, server, lake, tmp_path / "history")
+    counted(MONTH, lake)
+    crashed(server, found)
 
 
 def test_the_catalog_is_checked_by_a_flow(
@@ -494,13 +519,32 @@ def test_what_watch_finds_is_sent_to_the_notification_block(
     assert [body.partition(": 1 object")[0] for body in bodies()] == [f"aws_cloudtrail of {lake}" for lake in found]
 
 
+def of_failed_runs(alerts: list[dict[str, str]]) -> list[str]:
+    """The reasons in the alerts of failed runs."""
+    return [item["body"].partition(": ")[2] for item in alerts if item["subject"] == "ocsf-lake: a run failed"]
+
+
+def test_runs_that_end_badly_are_told_and_others_are_not(
+    server: Server, deployed: Path, alerts: list[dict[str, str]]
+) -> None:
+    endings = [("FAILED", "Failed"), ("FAILED", "TimedOut"), ("FAILED", "Quarantined"), ("CRASHED", "Quarantined")]
+    for kind, name in [("COMPLETED", "Findings"), *endings]:
+        left_in(server, "RUNNING", type=kind, name=name, message=f"{kind} as {name}")
+
+    def told() -> list[str]:
+        return sorted(reason for reason in of_failed_runs(alerts) if " as " in reason)
+
+    until(lambda: len(told()) >= len(endings), PATIENCE, "an alert of each of them")
+    assert told() == sorted(f"{kind} as {name}" for kind, name in endings)
+
+
 # -- a project of one's own -------------------------------------------------------------------------------------------
 def test_a_project_laid_down_by_init_is_deployed_and_its_own_flow_runs(
-    server: Server, live: Organization, tmp_path: Path
+    server: Server, live: Organization, ocsf_lake: RunCommand, tmp_path: Path
 ) -> None:
     """As its files say: deployed from within its folder, one deployment changed to the flow that is there to change."""
     logs = live.write(tmp_path / "logs")
-    server.run("ocsf-lake", "init", str(tmp_path / "project"))
+    assert ocsf_lake("init", str(tmp_path / "project")).code == 0
     file = tmp_path / "project" / "deploy" / "prefect.yaml"
     text = file.read_text(encoding="utf-8").replace("work_queue_name: live", "work_queue_name: project")
     wanted = yaml.safe_load(text)
@@ -515,14 +559,11 @@ def test_a_project_laid_down_by_init_is_deployed_and_its_own_flow_runs(
     file.write_text(yaml.safe_dump(wanted), encoding="utf-8")
     said = server.run("bash", "-euc", 'cd "$0" && ocsf-lake deploy', str(file.parents[1]), CLOUDTRAIL_URI=str(logs))
     assert said == ""
-    server.run("prefect", "deployment", "run", "ingest-and-check/own")
+    (own_id,) = [item["id"] for item in server.post("/deployments/filter") if item["name"] == "own"]
+    own_run = server.post(f"/deployments/{own_id}/create_flow_run")["id"]
     lake = {"OCSF_LAKE_LAKE": str(tmp_path / "lake")}
-    worker = server.worker("project", "project", **lake)
-    try:
-        states = "COMPLETED", "FAILED", "CRASHED"
-        ended = until(lambda: runs(server, "ingest-and-check", *states), PATIENCE, "the run to end")[0]
-    finally:
-        servers.end(worker)
+    server.run(sys.executable, "-m", "prefect.engine", own_run, **lake)  # as workers do
+    (ended,) = server.flow_runs(flow_runs={"id": {"any_": [own_run]}})
     assert ended["state_type"] == "COMPLETED", ended["state"]
     assert asked(lake, "SELECT count(*) FROM cloud_trail_mgmt") == [(live.of_records,)]
 
@@ -537,3 +578,14 @@ def test_the_commands_of_the_page_run_as_they_are_written(server: Server, deploy
     for line in lines:
         if line not in elsewhere:
             server.run("bash", "-euc", line, **lake, CLOUDTRAIL_URI=str(deployed))
+
+
+# -- at last ----------------------------------------------------------------------------------------------------------
+def test_runs_that_were_killed_are_marked_as_crashed_and_told(
+    server: Server, killed: set[str], alerts: list[dict[str, str]]
+) -> None:
+    """It takes as long as a living run may be silent; the tests before this one need not wait for it."""
+    crashed(server, killed)
+    until(lambda: any("No heartbeat" in reason for reason in of_failed_runs(alerts)), PATIENCE, "an alert of it")
+    failed = {"filter": {"event": {"prefix": ["prefect.automation.action.failed"]}}}
+    assert server.post("/events/filter", failed)["events"] == []

@@ -211,7 +211,7 @@ def test_kill_loop(settings: Make, hook: HttpReceiver, number: int, monkeypatch:
     hook.answer = lambda _: chance.choice([Answer(), Answer(), Answer(503), None])
     ids: list[str] = []
     kills = 0
-    for turn in range(25):
+    for turn in range(16):
         if turn < 8:
             ids += _found(config, *(f"{turn}-{chance.randrange(10**9)}" for _ in range(chance.randrange(4))))
         try:

@@ -109,9 +109,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     if shutil.which("java") is None:
         pytest.skip("needs Java 17 or newer: Debian's package openjdk-17-jre-headless, see .ci/debian-packages")
     home = tmp_path_factory.mktemp("spark")
-    # The quick compiler alone: what runs here is over before the thorough one pays.
-    options = f"-Dderby.system.home={home} -Djava.io.tmpdir={home} -Duser.timezone=UTC -XX:TieredStopAtLevel=1"
-    metastore = f"jdbc:derby:;databaseName={home}/metastore;create=true"
+    # The quick compiler and collector: what runs here is over before the thorough ones pay. Derby waits for no disk.
+    options = f"-Dderby.system.home={home} -Djava.io.tmpdir={home} -Duser.timezone=UTC"
+    options += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    metastore = "jdbc:derby:memory:metastore;create=true"
     session = (
         sql.SparkSession.builder.master("local[1]")
         .config("spark.ui.enabled", "false")

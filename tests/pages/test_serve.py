@@ -148,7 +148,8 @@ def test_a_long_query_is_refused_unread(served: Server) -> None:
     assert "at most" in query(served, "SELECT 1 --" + "x" * prompt.CHARACTERS)[1]
 
 
-def test_one_query_at_a_time(served: Server) -> None:
+def test_one_query_at_a_time(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ASKING_SECONDS", 0.01)
     with served.asking:
         assert "another query is under way" in query(served, "SELECT 1")[1]
 

@@ -717,6 +717,11 @@ def test_a_check_asks_glue_about_no_table_that_nobody_has(
         if not may_list:
             monkeypatch.setattr(glue.glue, "get_tables", denied)
         assert check.check(lake) == []
-    assert names is not None
-    assert names > {"cloud_trail_mgmt", "vpc_flow"}
-    assert asked.count("GetTable") == len(names if may_list else definitions.names())
+        assert names is not None
+        assert names > {"cloud_trail_mgmt", "vpc_flow"}
+        assert asked.count("GetTable") == len(names if may_list else definitions.names())
+        # A table that it has, and the ledger no file of.
+        other, catalog, values = "guardduty_findings", again(glue), ("eu-west-1", "111122223333", "20250311")
+        catalog.create_or_evolve(definition(other))
+        catalog._add(other, {Partition(other, values): "nowhere"})
+        assert kinds(check.check(lake)) == [(Kind.PARTITION_EMPTY, "/".join(values))]

@@ -134,11 +134,10 @@ def engine() -> Callable[[str, str], Engine]:
 @pytest.fixture(scope="session")
 def models() -> Iterator[None]:
     """What botocore knows of AWS's services is read once: each session of its own reads two megabytes of JSON."""
-    from botocore.loaders import JSONFileLoader
+    from botocore import session
 
-    read = JSONFileLoader.load_file
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", cache(lambda _, path: read(JSONFileLoader(), path)))
+        patch.setattr(session, "create_loader", cache(session.create_loader))
         yield
 
 
@@ -162,7 +161,10 @@ def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def s3_owner(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """The server, with its owner's keys in this process's variables, and no connection kept from other tests."""
+    """The server, with its owner's keys in this process's variables, and no connection kept from other tests.
+
+    Nothing is waited for before a request is sent again.
+    """
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
@@ -170,6 +172,7 @@ def s3_owner(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("OCSF_LAKE_S3_ENDPOINT", s3_server.endpoint)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     s3.forget()
     yield s3_server
     s3.forget()

@@ -214,6 +214,9 @@ class Catalog(Protocol):
     def irreplaceable(self, definition: Definition) -> str | None:
         """Why files of a table cannot be replaced in this catalog; None where they can."""
 
+    def names(self) -> set[str] | None:
+        """The names of all tables that are there; None where we may not ask for them."""
+
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; none when there is no such table."""
 

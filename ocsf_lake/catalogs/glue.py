@@ -200,6 +200,15 @@ class GlueCatalog:
             return
         raise RetriableError("the table is changed by others again and again", table=definition.name)
 
+    def names(self) -> set[str] | None:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
+        try:
+            return {item["Name"] for item in self._paged("get_tables", "TableList")}
+        except _AbsentError:
+            return set()
+        except WriteError:
+            return None
+
     def _table(self, name: str) -> dict[str, Any] | None:
         try:
             return dict(self._call("get_table", Name=name)["Table"])
@@ -440,10 +449,13 @@ class GlueCatalog:
             return []
 
     def _partitions(self, table: str) -> Iterator[dict[str, Any]]:
+        return self._paged("get_partitions", "Partitions", TableName=table)
+
+    def _paged(self, method: str, items: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            answer = self._call("get_partitions", TableName=table, **token)
-            yield from answer["Partitions"]
+            answer = self._call(method, **arguments, **token)
+            yield from answer[items]
             if not answer.get("NextToken"):
                 return
             token = {"NextToken": answer["NextToken"]}

@@ -330,13 +330,16 @@ class IcebergCatalog:
             table = self._table(definition.name) if self.holds(definition) else None
             return DELETED if table is not None and _has_deletes(table) else None
 
-    def _names(self) -> list[str]:
+    def names(self) -> set[str]:
+        """See `ocsf_lake.catalogs.base.Catalog`."""
         try:
             with translated(self.namespace, self.store.uri(FOLDER)):
-                names = {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
+                return {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
         except NOT_THERE:
-            return []
-        return sorted(names & registry.tables().keys())
+            return set()
+
+    def _names(self) -> list[str]:
+        return sorted(self.names() & registry.tables().keys())
 
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; the day is the one that Iceberg keeps."""

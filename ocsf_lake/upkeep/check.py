@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
-from ocsf_lake.catalogs.base import Definition, Drift, ExpectedState, HeldFile, Kind
+from ocsf_lake.catalogs.base import Catalog, Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import moving, routed, unfinished
@@ -74,9 +74,10 @@ def check(lake: Lake, deep: bool = False) -> list[Drift]:
     """
     expected = _LedgerState(lake.ledger, lake.store)
     drifts: list[Drift] = []
+    asked = _Asked(lake, expected)
     for table in _definitions():
         drifts += _stored(lake, table, expected, deep)
-        for catalog in lake.catalog.all:
+        for catalog in asked.about(table):
             drifts += catalog.check(table, expected)
     unknown = overview.without_source(lake.ledger.engine)
     drifts += [Drift(STORAGE, name, Kind.TABLE_UNKNOWN, name, definitions.NO_SOURCE) for name in sorted(unknown)]
@@ -188,8 +189,9 @@ def repair_catalogs(lake: Lake) -> list[str]:
     """
     busy = []
     expected = _LedgerState(lake.ledger, lake.store)
+    asked = _Asked(lake, expected)
     for table in _definitions():
-        drifting = [catalog for catalog in lake.catalog.all if catalog.check(table, expected)]
+        drifting = [catalog for catalog in asked.about(table) if catalog.check(table, expected)]
         if not drifting:
             continue
         with lake.leases.held(moving.lease(table.name)) as lease:
@@ -264,6 +266,19 @@ class _LedgerState:
         folder = layout.folder(table.prefix, table.keys, partition.values)
         assert self._store is not None
         return any(self.is_open(path) for path in self._store.sizes(folder))
+
+
+class _Asked:
+    """Which catalogs are asked about a table: most tables are in none, and each question is a request."""
+
+    def __init__(self, lake: Lake, expected: _LedgerState) -> None:
+        self._expected = expected
+        self._names = {catalog: catalog.names() for catalog in lake.catalog.all}
+
+    def about(self, table: Definition) -> list[Catalog]:
+        """The catalogs that have a table, and those that should have it, by the ledger as it is now."""
+        there = [item for item, names in self._names.items() if names is None or table.name in names]
+        return list(self._names) if len(there) < len(self._names) and self._expected.has_files(table.name) else there
 
 
 def _stored(lake: Lake, table: Definition, expected: _LedgerState, deep: bool) -> Iterator[Drift]:

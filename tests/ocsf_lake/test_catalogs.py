@@ -1,6 +1,7 @@
 """Glue, Iceberg and the local catalog hold the same thing, whatever happens between them."""
 
 import json
+import shutil
 import threading
 import time
 import uuid
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from botocore.exceptions import ClientError
 
 from ocsf_lake import config
+from ocsf_lake import lake as lakes
+from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs import glue as glue_module
 from ocsf_lake.catalogs import iceberg_connection as iceberg_module
 from ocsf_lake.catalogs.base import Catalogs, Definition, Drift, HeldFile, Kind
@@ -692,3 +695,33 @@ def test_the_ledger_knows_nothing_that_a_catalog_refused(
 def test_glue_wants_a_lake_on_s3(settings: Callable[..., Settings]) -> None:
     with pytest.raises(ConfigError, match="Glue's tables stand on S3"), opened(settings(catalogs=["glue"])):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_check_asks_glue_about_no_table_that_nobody_has(
+    may_list: bool, glue: GlueCatalog, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it may not ask which there are, it asks about each."""
+
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "glue:GetTables"}}, "GetTables")
+
+    monkeypatch.setattr(lakes, "_others", lambda _, store, *__: [GlueCatalog(glue.place, store, glue.glue)])
+    asked: list[str] = []
+    with opened(config.load(lake=str(shutil.copytree(whole, tmp_path / "lake")))) as lake:
+        assert again(glue).names() == set()
+        assert check.sync(lake).left == []
+        names = again(glue).names()
+        glue.glue.meta.events.register("before-call.glue", lambda model, **_: asked.append(model.name))
+        if not may_list:
+            monkeypatch.setattr(glue.glue, "get_tables", denied)
+        assert check.check(lake) == []
+        assert names is not None
+        assert names > {"cloud_trail_mgmt", "vpc_flow"}
+        assert asked.count("GetTable") == len(names if may_list else definitions.names())
+        # A table that it has, and the ledger no file of.
+        other, catalog, values = "guardduty_findings", again(glue), ("eu-west-1", "111122223333", "20250311")
+        catalog.create_or_evolve(definition(other))
+        catalog._add(other, {Partition(other, values): "nowhere"})
+        assert kinds(check.check(lake)) == [(Kind.PARTITION_EMPTY, "/".join(values))]

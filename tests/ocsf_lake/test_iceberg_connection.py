@@ -157,7 +157,7 @@ def test_an_answer_that_is_not_icebergs_is_an_error_that_does_not_repeat_it(
             lake.catalog.create_or_evolve(definition("vpc_flow"))
         assert "hidden" not in str(told.value)
         assert told.value.__suppress_context__
-        with pytest.raises(RetriableError, match="it answered what is no TableResponse"):
+        with pytest.raises(RetriableError, match="it answered what is no ListTablesResponse"):
             check.check(lake)
 
 

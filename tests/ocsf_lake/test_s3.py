@@ -394,7 +394,7 @@ def trouble(s3_owner: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     monkeypatch.setattr(retry, "sleep", lambda _: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Trouble)
     server.asked = 0  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
@@ -423,6 +423,7 @@ def test_trouble_is_told_apart(code: str, error: type[Exception], said: str, tro
 
 @pytest.mark.slow
 def test_a_store_out_of_reach_can_be_tried_again(trouble: Any) -> None:
+    trouble.shutdown()
     trouble.server_close()
     with pytest.raises(RetriableError, match="cannot be reached"):
         objects.check(["s3://bucket/raw"], Access(f"http://127.0.0.1:{trouble.server_port}"))

@@ -330,16 +330,21 @@ class IcebergCatalog:
             table = self._table(definition.name) if self.holds(definition) else None
             return DELETED if table is not None and _has_deletes(table) else None
 
-    def names(self) -> set[str]:
+    def names(self) -> set[str] | None:
         """See `ocsf_lake.catalogs.base.Catalog`."""
         try:
             with translated(self.namespace, self.store.uri(FOLDER)):
                 return {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
         except NOT_THERE:
             return set()
+        except NotImplementedError:  # a REST catalog says which questions it answers
+            return None
 
     def _names(self) -> list[str]:
-        return sorted(self.names() & registry.tables().keys())
+        names = self.names()
+        if names is None:
+            return sorted(name for name in registry.tables() if self._table(name) is not None)
+        return sorted(names & registry.tables().keys())
 
     def partitions(self, table: str) -> list[Partition]:
         """The partitions of a table, sorted; the day is the one that Iceberg keeps."""

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 
 from ocsf_lake import config
 from ocsf_lake.catalogs import iceberg_connection
@@ -25,7 +27,7 @@ from ocsf_lake.catalogs.iceberg_connection import (
 )
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.storage import s3
+from ocsf_lake.storage import layout, s3
 from ocsf_lake.upkeep import check
 from ocsf_mappers.errors import ConfigError, RetriableError
 
@@ -206,7 +208,9 @@ def test_the_lakes_own_key_is_not_used_in_a_bucket_of_tables() -> None:
 
 
 @pytest.mark.slow
-def test_a_catalog_that_nobody_has_written_to_lacks_files_and_is_not_made_by_reading(tiny: str, tmp_path: Path) -> None:
+def test_a_catalog_that_nobody_has_written_to_lacks_files_and_is_not_made_by_reading(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log.json"
     log.write_text('{"Tiny": [{"id": "a", "at": "2026-03-16T10:00:00Z", "account": "111122223333"}]}', encoding="utf-8")
     ingest.ingest([str(log)], config.load(lake=str(tmp_path / "lake")), source=tiny)
@@ -217,3 +221,9 @@ def test_a_catalog_that_nobody_has_written_to_lacks_files_and_is_not_made_by_rea
         assert {(finding.where, finding.kind) for finding in findings} == {("iceberg", Kind.TABLE_MISSING)}
     with opened(settings) as lake:
         assert check.sync(lake).left == []
+        # A REST catalog says which questions it answers, and may not list its tables.
+        monkeypatch.setattr(SqlCatalog, "list_tables", Mock(side_effect=NotImplementedError))
+        assert check.check(lake) == []
+        [file] = lake.files.of({"cloud_trail_mgmt": None})["cloud_trail_mgmt"]
+        lake.catalog.drop(layout.batch_of(file.path))
+        assert {finding.where for finding in check.check(lake)} == {"iceberg"}

@@ -24,10 +24,11 @@ import pytest
 
 from tests.flows.conftest import RunCommand
 from tests.flows.support import Run, environment
+from tests.real_logs import FOLDERS
 from tests.servers.postgres import Postgres
 from tests.servers.rgw import S3Server
 from tests.support import SAMPLE_COUNTS, Case, cases
-from tests.test_samples import ALLOWED_REJECTS, FOLDERS
+from tests.test_samples import ALLOWED_REJECTS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -22,10 +22,10 @@ from ocsf_lake.detections.places import Unmappable
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_mappers import RawObject, registry
-from tests import sigma, test_sigma
+from tests import real_logs, sigma, test_sigma
 from tests.ocsf_lake import detecting
 from tests.ocsf_lake.detecting import Json, of_records, places, shown, written
-from tests.support import read
+from tests.support import own, read
 
 LOGS = {"aws_cloudtrail": logs.CLOUDTRAIL, "aws_route53_resolver": logs.ROUTE53}
 
@@ -33,15 +33,13 @@ LOGS = {"aws_cloudtrail": logs.CLOUDTRAIL, "aws_route53_resolver": logs.ROUTE53}
 @cache
 def _samples(samples: Path, source: str) -> tuple[dict[tuple[str, int], Json], duckdb.DuckDBPyConnection]:
     """Where a record stands -> the record, of those that became events; and the events as tables."""
-    mapper = registry.load(source)
-    parts = []
-    records: dict[tuple[str, int], str] = {}
-    for name, data in test_sigma._objects(samples, source):
-        with data.open("rb") as file:
-            chunks = read(mapper, file)
-        for chunk in chunks:
-            parts.append((RawObject(name), chunk))
-            records |= {(name, row["_record"]): row["_raw"] for row in chunk.records.to_pylist() if "_raw" in row}
+    parts = [*real_logs.parts(samples, source), *own(source)]
+    records = {
+        (where.uri, row["_record"]): row["_raw"]
+        for where, chunk in parts
+        for row in chunk.records.to_pylist()
+        if "_raw" in row
+    }
     events = detecting.mapped(source, parts)
     known = zip(events["source_object"].to_pylist(), events["source_record"].to_pylist(), strict=True)
     return {place: json.loads(records[place]) for place in known}, shown(LOGS[source], events)

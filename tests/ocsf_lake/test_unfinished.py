@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from typer.testing import CliRunner
@@ -455,3 +457,79 @@ def test_check_says_which_command_ends_it(
     done = CliRunner().invoke(app, ["catalog", "sync", *asked])
     assert (done.exit_code, "whose raw objects are gone" in done.output) == (0, True)
     assert CliRunner().invoke(app, ["catalog", "check", *asked]).exit_code == 0
+
+
+# -- what an attempt may not know -------------------------------------------------------------------------------------
+def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended for longer than the server of PostgreSQL waits, and wakes between two steps of another's."""
+    found = settings()
+
+    def meanwhile(step: str, batch_id: str) -> None:
+        if step == "recorded":
+            with opened(found) as lake:
+                other = lake.ledger.batch(batch_id)
+                assert other is not None
+                monkeypatch.setattr(batch, "failpoint", lambda *_: None)
+                unfinished.set_aside(lake, other, dict.fromkeys(other.members, "gone"))
+
+    monkeypatch.setattr(batch, "failpoint", meanwhile)
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    ingested(logs, found)
+    ingested(logs, found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), len(aside(found))) == (6, 2)
+
+
+@pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))
+def test_rows_of_an_object_that_is_closed_to_us_are_not_written_over(
+    step: str, tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 answers so for objects that are gone, where we may not list the bucket."""
+    found = settings()
+    with killed_at(step, monkeypatch):
+        ingested(logs, found)
+    with closed("0.json", monkeypatch):
+        summary = ingested(logs, found)
+    is_sound(found)
+    if step == "kept":
+        assert (summary.counts.events, summary.not_read, aside(found)) == (6, [], [])
+        return
+    (reason,) = [item.reason for item in summary.not_read]
+    assert reason.startswith("access denied")
+    assert (summary.counts.events, len(aside(found)), "8 rows in 2 files" in reason) == (3, 2, True)
+    assert ingested(logs, found).counts.events == 3
+    is_sound(found)
+
+
+def test_what_a_later_attempt_has_written_of_an_object_that_was_closed_is_not_lost(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the former attempt does not have it."""
+    found = settings()
+    log(logs, 0, [{"at": "2025-03-12T09:00:00Z"}])
+    with closed("0.json", monkeypatch), killed_at("kept", monkeypatch):
+        ingested(logs, found)
+    dead(logs, found, "written", monkeypatch)
+    written = {path.read_bytes() for path in Path(found.lake).rglob("*.parquet")}
+    assert len(written) == 3
+    (said,) = synced(found).ended.values()
+    assert "5 rows in 3 files" in said
+    assert {path.read_bytes() for path in aside(found)} == written
+    is_sound(found)
+
+
+@contextmanager
+def closed(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Objects of this name exist, perhaps, and are not given to us."""
+    streamed = objects._streamed
+
+    def denied(ref: objects.ObjectRef, access: objects.Access) -> AbstractContextManager[BinaryIO]:
+        if ref.uri.endswith(name):
+            raise ObjectError("access denied", object=ref.uri)
+        return streamed(ref, access)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "_streamed", denied)
+        yield

@@ -34,7 +34,6 @@ from ocsf_lake.text import plural
 from ocsf_mappers import registry
 from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
-
 GONE = "the object is gone since it was listed"
 """Why an object is left out that is gone, or has another content."""
 
@@ -227,6 +226,7 @@ def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> lis
     lake.ledger.fail(batch.id, None, excused=True)
     with lake.ledger.engine.connect() as connection:
         ids, left = orphans.ids(connection, batch.id), orphans.left(connection, lake.store, batch.id)
+        folders = orphans.folders(connection, batch.id)
     records.forget(lake.store, batch.id, batch.planned_at)
     for written_by in ids:
         lake.catalog.drop(written_by)
@@ -236,7 +236,9 @@ def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> lis
             lake.store.remove([path])
         else:
             lake.store.move_aside(path)
-    names = [name for name in lake.store.sizes(layout.FOREIGN) if layout.batch_of(name) in ids]
+    places = [f"{layout.FOREIGN}/{folder}".rstrip("/") for folder in folders]
+    moved = {name for place in places for name in lake.store.sizes(place)}
+    names = sorted(name for name in moved if layout.batch_of(name) in ids)
     failpoint("set aside", batch.id)
     more = ""
     if names:

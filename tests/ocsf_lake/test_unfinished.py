@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout, objects, retry, writer
 from ocsf_lake.storage.objects import ObjectError
+from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
@@ -138,17 +140,52 @@ def test_what_may_be_a_part_of_a_batch_is_moved_aside_and_named(
 def test_files_of_one_name_are_moved_beside_each_other(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is planned under its id again, when its objects are back; and dies again."""
+    """The batch is planned under its id again, when its objects are back; and dies again. The same bytes are kept once."""
     found = settings()
-    for times in (1, 2):
+    for changed, number in ((False, 2), (False, 2), (True, 3)):
+        if changed:
+            aside(found)[0].write_bytes(b"of another one")
         dead(logs, found, "written", monkeypatch)
-        synced(found)
-        assert len(aside(found)) == 2 * times
+        (said,) = synced(found).ended.values()
+        assert (len(aside(found)), f"in {number} files" in said) == (number, True)
         back(logs)
     dead(logs, found, "kept", monkeypatch)
     assert "written whole" in "".join(synced(found).ended.values())
-    assert (len(aside(found)), len(rows(found, PLACES))) == (4, 6)
+    assert (len(aside(found)), len(rows(found, PLACES))) == (3, 6)
     is_sound(found)
+
+
+def test_who_may_not_remove_what_was_moved_aside_piles_up_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is on S3 without s3:DeleteObject, or for who dies between the two requests."""
+    lake = Store("memory://aside")
+    lake.put("a/b.parquet", pa.py_buffer(b"rows"))
+    with monkeypatch.context() as patched:
+
+        def refusing(path: str) -> None:
+            raise PermissionError(path)
+
+        patched.setattr(lake.fs, "rm_file", refusing)
+        for _ in range(3):
+            with pytest.raises(PermissionError):
+                lake.move_aside("a/b.parquet")
+    assert lake.sizes("") == {"a/b.parquet": 4, "_foreign/a/b.parquet": 4}
+    lake.move_aside("a/b.parquet")
+    assert lake.sizes("") == {"_foreign/a/b.parquet": 4}
+
+
+def test_what_others_have_moved_aside_is_not_listed(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a hundred thousand files, and a thousand batches."""
+    found = settings()
+    dead(logs, found, "written", monkeypatch)
+    listed: list[str] = []
+    sizes = Store.sizes
+    monkeypatch.setattr(Store, "sizes", lambda self, prefix: listed.append(prefix) or sizes(self, prefix))
+    assert len(synced(found).ended) == 1
+    places = [prefix for prefix in listed if prefix.startswith(layout.FOREIGN)]
+    assert len(places) == 2
+    assert all("eventDay=20250311" in place or "day=" in place for place in places)
 
 
 @pytest.mark.slow

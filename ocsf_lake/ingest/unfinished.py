@@ -209,8 +209,9 @@ def _is_half(name: str) -> bool:
 def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
     """Moves what a batch has left to where nobody counts it; gives its objects that are not to be had, with the reason.
 
-    A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is continued by doing it again: the ledger knows the batch as one that may have left files
-    until it is done or forgotten.
+    A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is
+    continued by doing it again: the ledger knows the batch as one that may have left files until it is done or
+    forgotten.
 
     Args:
         lake: The lake.

@@ -140,7 +140,7 @@ def test_what_may_be_a_part_of_a_batch_is_moved_aside_and_named(
 def test_files_of_one_name_are_moved_beside_each_other(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is planned under its id again, when its objects are back; and dies again. The same bytes are kept once."""
+    """The batch is planned under its id again, when its objects are back, and dies again; bytes are kept once."""
     found = settings()
     for changed, number in ((False, 2), (False, 2), (True, 3)):
         if changed:

@@ -22,6 +22,7 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout, objects, retry, writer
 from ocsf_lake.storage.objects import ObjectError
+from ocsf_lake.storage.s3 import Access
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers import registry
@@ -181,7 +182,12 @@ def test_what_others_have_moved_aside_is_not_listed(
     dead(logs, found, "written", monkeypatch)
     listed: list[str] = []
     sizes = Store.sizes
-    monkeypatch.setattr(Store, "sizes", lambda self, prefix: listed.append(prefix) or sizes(self, prefix))
+
+    def noted(self: Store, prefix: str) -> dict[str, int]:
+        listed.append(prefix)
+        return sizes(self, prefix)
+
+    monkeypatch.setattr(Store, "sizes", noted)
     assert len(synced(found).ended) == 1
     places = [prefix for prefix in listed if prefix.startswith(layout.FOREIGN)]
     assert len(places) == 2
@@ -562,7 +568,7 @@ def closed(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Objects of this name exist, perhaps, and are not given to us."""
     streamed = objects._streamed
 
-    def denied(ref: objects.ObjectRef, access: objects.Access) -> AbstractContextManager[BinaryIO]:
+    def denied(ref: objects.ObjectRef, access: Access) -> AbstractContextManager[BinaryIO]:
         if ref.uri.endswith(name):
             raise ObjectError("access denied", object=ref.uri)
         return streamed(ref, access)

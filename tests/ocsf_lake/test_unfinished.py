@@ -487,6 +487,37 @@ def test_a_sync_that_is_killed_at_a_step_is_done_once(
             assert ended() == wanted, at
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["written", "kept"])
+def test_an_ingest_that_meets_such_a_batch_and_is_killed_is_done_once(
+    step: str, tiny: str, logs: Path, settings: Make, mortals: CrashHarness, tmp_path: Path
+) -> None:
+    """One of the objects is there still. What an attempt without the other has written may be moved aside as well."""
+    found = settings()
+    order = found.model_dump(mode="json", exclude_defaults=True)
+    assert mortals.do("ingest", order, str(logs), tiny, step=step) == "killed"
+    (logs / "0.json").unlink()
+    shutil.copytree(found.lake, tmp_path / "died")
+
+    def ended() -> tuple[list[object], set[bytes]]:
+        is_sound(found)
+        return [rows(found, sql) for sql in (PLACES, ENTRIES, BOOKS)], {path.read_bytes() for path in aside(found)}
+
+    times = Counter(mortals.steps("ingest", order, str(logs), tiny))
+    wanted, moved = ended()
+    assert len(moved) == (2 if step == "written" else 0)
+    for named, nth in times.items():
+        shutil.rmtree(found.lake)
+        shutil.copytree(tmp_path / "died", found.lake)
+        at = f"killed at {named!r}, the {nth}. time"
+        assert mortals.do("ingest", order, str(logs), tiny, step=named, nth=nth) == "killed", at
+        seen = rows(found, PLACES)
+        assert len(seen) == len(set(seen)), at
+        ingested(logs, found)
+        found_now, aside_now = ended()
+        assert (found_now, moved - aside_now) == (wanted, set()), at
+
+
 def test_check_says_which_command_ends_it(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ def run(
 
     An object or record that makes the work fail is found and left out, with the reason; the others are done. Records of
     other sources among its own are done with it, each source's under a batch of its own. Of what an earlier attempt has
-    written of objects that are gone nothing is lost, see `ocsf_lake.ingest.unfinished`.
+    written of objects that are not to be had nothing is lost, see `ocsf_lake.ingest.unfinished`.
 
     Args:
         batch: The batch.
@@ -63,7 +63,7 @@ def run(
         WriteError: The lake refused a file.
     """
     left_out: Mapping[ObjectRef, Outcome] = {}
-    missing = unfinished.gone(lake, batch)
+    missing = unfinished.missing(lake, batch)
     if missing and (result := _from_record(batch, lake, lease)) is not None:
         return result
     if engine.fingerprint != batch.mapper_version:
@@ -106,7 +106,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
         return None
     result = _from_record(batch, lake, lease)
     if result is None:
-        left_out = unfinished.set_aside(lake, batch, batch.members)
+        left_out = unfinished.set_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE))
         lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
         result = Result(_failed(left_out))
     return result

@@ -307,8 +307,8 @@ class Planner:
     def _replaced(self, batch_id: str, instead_of: Callable[[Batch], _Replacement]) -> list[str]:
         """Takes a batch that nobody holds out of the lake and plans its members anew.
 
-        Those that are gone, where the batch has written something, go into none; but where it can be finished from its
-        record, or nobody knows what is gone, it stays as it is.
+        Those that are not to be had, where the batch has written something, go into none; but where it can be finished
+        from its record, or nobody knows what is there, it stays as it is.
 
         Returns:
             The batches to do.
@@ -322,7 +322,7 @@ class Planner:
                     return []
                 if not decided and batch is not None:
                     try:
-                        missing = unfinished.gone(self.lake, batch)
+                        missing = unfinished.missing(self.lake, batch)
                     except (ConfigError, RetriableError):
                         return [batch_id]  # whoever does it will say why it cannot be done
                     if missing and unfinished.is_whole(self.lake, unfinished.record(self.lake, batch)):
@@ -341,15 +341,15 @@ class Planner:
         return retry.with_retries(once)
 
     def _without(
-        self, batch: Batch, missing: Sequence[ObjectRef], instead_of: Callable[[Batch], _Replacement]
+        self, batch: Batch, missing: Mapping[ObjectRef, str], instead_of: Callable[[Batch], _Replacement]
     ) -> _Replacement:  # fmt: skip
-        """What takes the place of a batch without those of its objects that are gone."""
+        """What takes the place of a batch without those of its objects that are not to be had."""
         if not missing:
             return instead_of(batch)
         left_out = unfinished.set_aside(self.lake, batch, missing)
         for one in left_out:
             self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
-        rest = tuple(ref for ref in batch.members if ref not in set(missing))
+        rest = tuple(ref for ref in batch.members if ref not in missing)
         instead = instead_of(replace(batch, members=rest)) if rest else _Replacement([])
         return replace(instead, left_out=[*instead.left_out, *left_out])
 

@@ -24,7 +24,7 @@ from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.records import Record
-from ocsf_lake.ledger.results import Batch, Kind, Result
+from ocsf_lake.ledger.results import Batch, Kind, Result, State
 from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -34,13 +34,18 @@ from ocsf_lake.text import plural
 from ocsf_mappers import registry
 from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
+GONE = "the object is gone since it was listed"
+"""Why an object is left out that is gone, or has another content."""
+
 
 def failpoint(step: str, batch_id: str) -> None:
     """Called between files that are moved; does nothing. Tests interrupt it here."""
 
 
-def gone(lake: Lake, batch: Batch) -> list[ObjectRef]:
-    """Objects that are not to be had any more, of a batch that may have left files; none of any other.
+def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
+    """Objects that are not to be had, and why, of a batch that may have left files; none of any other.
+
+    Those that are closed to us are among them: S3 refuses who may not list the bucket where an object is gone as well.
 
     Raises:
         ConfigError: The store of one refuses us altogether, so that nobody knows.
@@ -48,19 +53,18 @@ def gone(lake: Lake, batch: Batch) -> list[ObjectRef]:
     """
     with lake.ledger.engine.connect() as connection:
         if batch.kind is not Kind.INGEST or not orphans.folders(connection, batch.id):
-            return []
+            return {}
     with closing(Prefetcher(batch.members, lake.settings.input_access)) as opener:
-        return [ref for ref in batch.members if _is_gone(opener, ref)]
+        errors = {ref: _error(opener, ref) for ref in batch.members}
+    return {ref: GONE if isinstance(error, GoneError) else str(error) for ref, error in errors.items() if error}
 
 
-def _is_gone(opener: Prefetcher, ref: ObjectRef) -> bool:
+def _error(opener: Prefetcher, ref: ObjectRef) -> ObjectError | None:
     try:
         with opener.opened(ref):
-            return False
-    except GoneError:
-        return True
-    except ObjectError:
-        return False  # it is there, and closed to us
+            return None
+    except ObjectError as error:
+        return error
 
 
 def is_abandoned(lake: Lake, batch: Batch) -> bool:
@@ -68,7 +72,7 @@ def is_abandoned(lake: Lake, batch: Batch) -> bool:
     if batch.kind is not Kind.INGEST or not batch.members:
         return False
     with closing(Prefetcher((), lake.settings.input_access)) as opener, suppress(OcsfMappersError):
-        return all(_is_gone(opener, ref) for ref in batch.members)
+        return all(isinstance(_error(opener, ref), GoneError) for ref in batch.members)
     return False
 
 
@@ -83,7 +87,7 @@ def is_whole(lake: Lake, record: Record | None) -> bool:
     """Whether a batch can be finished as its record has it: all of its files are there as they were written.
 
     Where duplicates were looked for, no other batch may have brought events into the same partitions since: some may be
-    the same ones.
+    the same ones. Where objects could not be read, no later attempt may have written files: they may have been read.
 
     Args:
         lake: The lake.
@@ -92,7 +96,9 @@ def is_whole(lake: Lake, record: Record | None) -> bool:
     Raises:
         RetriableError: The store or the database does not answer.
     """
-    return record is not None and _places(lake, record) is not None and not _is_overtaken(lake, record)
+    if record is None or _places(lake, record) is None:
+        return False
+    return not _is_overtaken(lake, record) and not _is_surpassed(lake, record)
 
 
 def recorded(lake: Lake, record: Record, batch: Batch) -> Result:
@@ -182,44 +188,68 @@ def _is_overtaken(lake: Lake, record: Record) -> bool:
         return any(tuple(row) in partitions for row in found)
 
 
-# -- moved aside ------------------------------------------------------------------------------------------------------
-def set_aside(lake: Lake, batch: Batch, missing: Iterable[ObjectRef]) -> list[LeftOut]:
-    """Moves what a batch has left to where nobody counts it; gives its objects that are gone, with the reason.
+def _is_surpassed(lake: Lake, record: Record) -> bool:
+    assert record.batch is not None
+    assert record.result is not None
+    if all(outcome.state is not State.FAILED for outcome in record.result.outcomes.values()):
+        return False
+    known = {(file.bytes, file.sha256) for file in record.result.all_files}
+    with lake.ledger.engine.connect() as connection:
+        left = orphans.left(connection, lake.store, record.batch.id)
+    finished = (name for name in left if not _is_half(name))
+    return any((lake.store.size(name), lake.store.sha256(name)) not in known for name in finished)
 
-    Whoever dies in between is continued by doing it again: the ledger knows the batch as one that may have left files
-    until it is done or forgotten.
+
+def _is_half(name: str) -> bool:
+    """Whether it is half a file, of which no reader has rows."""
+    return name.rpartition("/")[2].startswith(".")
+
+
+# -- moved aside ------------------------------------------------------------------------------------------------------
+def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
+    """Moves what a batch has left to where nobody counts it; gives its objects that are not to be had, with the reason.
+
+    A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is
+    continued by doing it again: the ledger knows the batch as one that may have left files until it is done or
+    forgotten.
 
     Args:
         lake: The lake.
         batch: An open batch; nobody else may be working on it.
-        missing: Its objects that are gone.
+        missing: Its objects that are not to be had, and why.
 
     Raises:
+        LostError: Another worker has ended it.
         RetriableError: A store, catalog or database does not answer.
         WriteError: The lake or a catalog refused.
     """
+    lake.ledger.begin(batch)
+    lake.ledger.fail(batch.id, None, excused=True)
     with lake.ledger.engine.connect() as connection:
         ids, left = orphans.ids(connection, batch.id), orphans.left(connection, lake.store, batch.id)
+        folders = orphans.folders(connection, batch.id)
     records.forget(lake.store, batch.id, batch.planned_at)
     for written_by in ids:
         lake.catalog.drop(written_by)
     for path in left:
         failpoint("setting aside", batch.id)
-        if path.rpartition("/")[2].startswith("."):
-            lake.store.remove([path])  # half a file: no reader has rows of it
+        if _is_half(path):
+            lake.store.remove([path])
         else:
             lake.store.move_aside(path)
-    names = [name for name in lake.store.sizes(layout.FOREIGN) if layout.batch_of(name) in ids]
+    places = [f"{layout.FOREIGN}/{folder}".rstrip("/") for folder in folders]
+    moved = {name for place in places for name in lake.store.sizes(place)}
+    names = sorted(name for name in moved if layout.batch_of(name) in ids)
     failpoint("set aside", batch.id)
-    reason = "the object is gone since it was listed"
+    more = ""
     if names:
         rows, files = plural(sum(_rows(lake, name) for name in names), "row"), plural(len(names), "file")
         called = ", ".join(sorted({f"{layout.batch_of(name)}-*" for name in names}))
-        reason += (
+        more = (
             f"; what its batch had written when it died, {rows} in {files} called {called}, is in {layout.FOREIGN}/ "
             "and counts nowhere"
         )
-    return [LeftOut(ref, batch.source, reason, 1, None) for ref in missing]
+    return [LeftOut(ref, batch.source, reason + more, 1, None) for ref, reason in missing.items()]
 
 
 def _rows(lake: Lake, name: str) -> int:

@@ -282,11 +282,18 @@ class Store:
             retry.call(self.fs.rm_file, source)
 
     def move_aside(self, name: str) -> None:
-        """Moves a file to where nobody counts its rows, beside those of the same name that were moved there before."""
+        """Moves a file to where nobody counts its rows, beside those of the same name that were moved there before.
+
+        On a store that cannot rename, who dies in between, or may not remove, is continued by doing it again.
+        """
+        folder, _, file = name.rpartition("/")
         to, number = f"{layout.FOREIGN}/{name}", 1
-        while self.size(to) is not None:
+        while (size := self.size(to)) is not None:
+            if size == self.size(name) and self.sha256(to) == self.sha256(name):
+                self.remove([name])
+                return
             number += 1
-            to = f"{layout.FOREIGN}/{number}/{name}"
+            to = f"{layout.FOREIGN}/{folder}/{number}/{file}"
         self.move(name, to)
 
     def remove(self, names: Iterable[str]) -> None:

@@ -236,6 +236,25 @@ def test_postgres_moves_and_finds_objects_too(postgres_server: Postgres) -> None
     _check_finding(url)
 
 
+@pytest.mark.integration
+def test_a_ledger_without_tables_that_only_writers_read_is_read_as_it_is(postgres_server: Postgres) -> None:
+    """Who may only read cannot always make temporary tables, which stand for those that are missing."""
+    url = postgres_server.database()
+    Ledger(url).close()
+    engine = sa.create_engine(url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
+    role = f"reads_{engine.url.database}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {engine.url.database} FROM PUBLIC")
+        connection.exec_driver_sql(f"DROP TABLE ocsf_ledger.{ledger_tables.WRITTEN.name}; CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA ocsf_ledger TO {role}")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA ocsf_ledger TO {role}")
+    found = Ledger(sa.make_url(url).set(username=role), reading=True)
+    assert found.begun() == []
+    found.close()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def _check_finding(url: str) -> None:
     ledger = Ledger(url)
     refs = [ObjectRef(uri, etag, 0) for uri, etag in ODD_OBJECTS]

@@ -3,9 +3,12 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +22,8 @@ from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout, objects, retry, writer
 from ocsf_lake.storage.objects import ObjectError
+from ocsf_lake.storage.s3 import Access
+from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, compact
 from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
@@ -136,17 +141,57 @@ def test_what_may_be_a_part_of_a_batch_is_moved_aside_and_named(
 def test_files_of_one_name_are_moved_beside_each_other(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is planned under its id again, when its objects are back; and dies again."""
+    """The batch is planned under its id again, when its objects are back, and dies again; bytes are kept once."""
     found = settings()
-    for times in (1, 2):
+    for changed, number in ((False, 2), (False, 2), (True, 3)):
+        if changed:
+            aside(found)[0].write_bytes(b"of another one")
         dead(logs, found, "written", monkeypatch)
-        synced(found)
-        assert len(aside(found)) == 2 * times
+        (said,) = synced(found).ended.values()
+        assert (len(aside(found)), f"in {number} files" in said) == (number, True)
         back(logs)
     dead(logs, found, "kept", monkeypatch)
     assert "written whole" in "".join(synced(found).ended.values())
-    assert (len(aside(found)), len(rows(found, PLACES))) == (4, 6)
+    assert (len(aside(found)), len(rows(found, PLACES))) == (3, 6)
     is_sound(found)
+
+
+def test_who_may_not_remove_what_was_moved_aside_piles_up_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is on S3 without s3:DeleteObject, or for who dies between the two requests."""
+    lake = Store("memory://aside")
+    lake.put("a/b.parquet", pa.py_buffer(b"rows"))
+    with monkeypatch.context() as patched:
+
+        def refusing(path: str) -> None:
+            raise PermissionError(path)
+
+        patched.setattr(lake.fs, "rm_file", refusing)
+        for _ in range(3):
+            with pytest.raises(PermissionError):
+                lake.move_aside("a/b.parquet")
+    assert lake.sizes("") == {"a/b.parquet": 4, "_foreign/a/b.parquet": 4}
+    lake.move_aside("a/b.parquet")
+    assert lake.sizes("") == {"_foreign/a/b.parquet": 4}
+
+
+def test_what_others_have_moved_aside_is_not_listed(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a hundred thousand files, and a thousand batches."""
+    found = settings()
+    dead(logs, found, "written", monkeypatch)
+    listed: list[str] = []
+    sizes = Store.sizes
+
+    def noted(self: Store, prefix: str) -> dict[str, int]:
+        listed.append(prefix)
+        return sizes(self, prefix)
+
+    monkeypatch.setattr(Store, "sizes", noted)
+    assert len(synced(found).ended) == 1
+    places = [prefix for prefix in listed if prefix.startswith(layout.FOREIGN)]
+    assert len(places) == 2
+    assert all("eventDay=20250311" in place or "day=" in place for place in places)
 
 
 @pytest.mark.slow
@@ -442,6 +487,37 @@ def test_a_sync_that_is_killed_at_a_step_is_done_once(
             assert ended() == wanted, at
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["written", "kept"])
+def test_an_ingest_that_meets_such_a_batch_and_is_killed_is_done_once(
+    step: str, tiny: str, logs: Path, settings: Make, mortals: CrashHarness, tmp_path: Path
+) -> None:
+    """One of the objects is there still. What an attempt without the other has written may be moved aside as well."""
+    found = settings()
+    order = found.model_dump(mode="json", exclude_defaults=True)
+    assert mortals.do("ingest", order, str(logs), tiny, step=step) == "killed"
+    (logs / "0.json").unlink()
+    shutil.copytree(found.lake, tmp_path / "died")
+
+    def ended() -> tuple[list[object], set[bytes]]:
+        is_sound(found)
+        return [rows(found, sql) for sql in (PLACES, ENTRIES, BOOKS)], {path.read_bytes() for path in aside(found)}
+
+    times = Counter(mortals.steps("ingest", order, str(logs), tiny))
+    wanted, moved = ended()
+    assert len(moved) == (2 if step == "written" else 0)
+    for named, nth in times.items():
+        shutil.rmtree(found.lake)
+        shutil.copytree(tmp_path / "died", found.lake)
+        at = f"killed at {named!r}, the {nth}. time"
+        assert mortals.do("ingest", order, str(logs), tiny, step=named, nth=nth) == "killed", at
+        seen = rows(found, PLACES)
+        assert len(seen) == len(set(seen)), at
+        ingested(logs, found)
+        found_now, aside_now = ended()
+        assert (found_now, moved - aside_now) == (wanted, set()), at
+
+
 def test_check_says_which_command_ends_it(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,3 +531,79 @@ def test_check_says_which_command_ends_it(
     done = CliRunner().invoke(app, ["catalog", "sync", *asked])
     assert (done.exit_code, "whose raw objects are gone" in done.output) == (0, True)
     assert CliRunner().invoke(app, ["catalog", "check", *asked]).exit_code == 0
+
+
+# -- what an attempt may not know -------------------------------------------------------------------------------------
+def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended for longer than the server of PostgreSQL waits, and wakes between two steps of another's."""
+    found = settings()
+
+    def meanwhile(step: str, batch_id: str) -> None:
+        if step == "recorded":
+            with opened(found) as lake:
+                other = lake.ledger.batch(batch_id)
+                assert other is not None
+                monkeypatch.setattr(batch, "failpoint", lambda *_: None)
+                unfinished.set_aside(lake, other, dict.fromkeys(other.members, "gone"))
+
+    monkeypatch.setattr(batch, "failpoint", meanwhile)
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    ingested(logs, found)
+    ingested(logs, found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), len(aside(found))) == (6, 2)
+
+
+@pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))
+def test_rows_of_an_object_that_is_closed_to_us_are_not_written_over(
+    step: str, tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 answers so for objects that are gone, where we may not list the bucket."""
+    found = settings()
+    with killed_at(step, monkeypatch):
+        ingested(logs, found)
+    with closed("0.json", monkeypatch):
+        summary = ingested(logs, found)
+    is_sound(found)
+    if step == "kept":
+        assert (summary.counts.events, summary.not_read, aside(found)) == (6, [], [])
+        return
+    (reason,) = [item.reason for item in summary.not_read]
+    assert reason.startswith("access denied")
+    assert (summary.counts.events, len(aside(found)), "8 rows in 2 files" in reason) == (3, 2, True)
+    assert ingested(logs, found).counts.events == 3
+    is_sound(found)
+
+
+def test_what_a_later_attempt_has_written_of_an_object_that_was_closed_is_not_lost(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the former attempt does not have it."""
+    found = settings()
+    log(logs, 0, [{"at": "2025-03-12T09:00:00Z"}])
+    with closed("0.json", monkeypatch), killed_at("kept", monkeypatch):
+        ingested(logs, found)
+    dead(logs, found, "written", monkeypatch)
+    written = {path.read_bytes() for path in Path(found.lake).rglob("*.parquet")}
+    assert len(written) == 3
+    (said,) = synced(found).ended.values()
+    assert "5 rows in 3 files" in said
+    assert {path.read_bytes() for path in aside(found)} == written
+    is_sound(found)
+
+
+@contextmanager
+def closed(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Objects of this name exist, perhaps, and are not given to us."""
+    streamed = objects._streamed
+
+    def denied(ref: objects.ObjectRef, access: Access) -> AbstractContextManager[BinaryIO]:
+        if ref.uri.endswith(name):
+            raise ObjectError("access denied", object=ref.uri)
+        return streamed(ref, access)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "_streamed", denied)
+        yield

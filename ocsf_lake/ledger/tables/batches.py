@@ -54,6 +54,7 @@ WRITTEN = sa.Table(
     METADATA,
     sa.Column("batch_id", sa.Text, primary_key=True),
     sa.Column("record", Bytes, nullable=False),
+    info={"since": "abandoned batches"},
 )
 """Batches that are not done, and all of whose files were written: the record that each gets in the lake."""
 ROUTED = sa.Table(

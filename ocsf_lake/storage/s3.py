@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROTOCOLS = ("s3", "s3a")
 SESSION_NAME = "ocsf-lake"
 ATTEMPTS = 3
-"""How often botocore itself asks a busy store; `ocsf_lake.storage.retry` goes on after it, with longer pauses."""
+"""How often botocore itself asks a busy store again; `ocsf_lake.storage.retry` goes on after it, with longer pauses."""
 
 BUSY = frozenset(
     """

@@ -40,7 +40,7 @@ Damaged = set[tuple[str, ...]]
 NOT_IN_ICEBERG = "quarantine"
 THREE = ("aws_cloudtrail", "aws_guardduty", "aws_vpc_flow")
 """Three formats, two kinds of tables, records of each fate. That each source comes into a lake is in test_more_sources,
-that each table can be registered in test_catalogs."""
+that each table can be registered in test_glue."""
 STEP = 4
 """Without real logs one sample in so many is read, of each source: more of them are more requests of the same kinds."""
 UNRECOGNIZED = {

@@ -245,3 +245,11 @@ def raw_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.ocsf_lake.losing import lose_raw
 
     lose_raw(monkeypatch)
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys for AWS's double, which looks at none."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

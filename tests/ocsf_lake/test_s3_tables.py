@@ -206,7 +206,7 @@ def test_a_dropped_batch_is_gone_and_one_done_anew_has_its_new_rows(
 
 @pytest.mark.slow
 def test_new_columns_reach_the_table(filled: Settings) -> None:
-    from tests.ocsf_lake.test_catalogs import with_column, with_member
+    from tests.ocsf_lake.cataloged import with_column, with_member
 
     with opened(filled) as lake:
         catalog = catalog_of(lake)

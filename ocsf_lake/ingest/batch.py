@@ -69,7 +69,7 @@ def run(
     if engine.fingerprint != batch.mapper_version:
         raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
     if missing:
-        left_out = _failed(unfinished.set_aside(lake, batch, missing))
+        left_out = _failed(unfinished.move_aside(lake, batch, missing))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
@@ -106,7 +106,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
         return None
     result = _from_record(batch, lake, lease)
     if result is None:
-        left_out = unfinished.set_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE))
+        left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE))
         lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
         result = Result(_failed(left_out))
     return result
@@ -118,7 +118,7 @@ def _failed(left_out: Iterable[LeftOut]) -> dict[ObjectRef, Outcome]:
 
 def _from_record(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
     """Finishes a batch as an attempt that died has recorded it; gives None where that cannot be."""
-    record = unfinished.record(lake, batch)
+    record = unfinished.kept_record(lake, batch)
     if record is None or (facts := record.facts) is None:
         return None
     with ExitStack() as stack:

@@ -325,7 +325,7 @@ class Planner:
                         missing = unfinished.missing(self.lake, batch)
                     except (ConfigError, RetriableError):
                         return [batch_id]  # whoever does it will say why it cannot be done
-                    if missing and unfinished.is_whole(self.lake, unfinished.record(self.lake, batch)):
+                    if missing and unfinished.is_whole(self.lake, unfinished.kept_record(self.lake, batch)):
                         return [batch_id]
                     decided.append(self._without(batch, missing, instead_of))
                 (instead,) = decided
@@ -346,7 +346,7 @@ class Planner:
         """What takes the place of a batch without those of its objects that are not to be had."""
         if not missing:
             return instead_of(batch)
-        left_out = unfinished.set_aside(self.lake, batch, missing)
+        left_out = unfinished.move_aside(self.lake, batch, missing)
         for one in left_out:
             self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
         rest = tuple(ref for ref in batch.members if ref not in missing)

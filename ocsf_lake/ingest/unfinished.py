@@ -77,7 +77,7 @@ def is_abandoned(lake: Lake, batch: Batch) -> bool:
 
 
 # -- finished from its record -----------------------------------------------------------------------------------------
-def record(lake: Lake, batch: Batch) -> Record | None:
+def kept_record(lake: Lake, batch: Batch) -> Record | None:
     """What an open batch came to by the latest of its attempts that wrote all files; None where none came so far."""
     data = lake.ledger.kept_record(batch.id)
     return None if data is None else records.decoded(data)
@@ -206,7 +206,7 @@ def _is_half(name: str) -> bool:
 
 
 # -- moved aside ------------------------------------------------------------------------------------------------------
-def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
+def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
     """Moves what a batch has left to where nobody counts it; gives its objects that are not to be had, with the reason.
 
     A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is
@@ -232,7 +232,7 @@ def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> lis
     for written_by in ids:
         lake.catalog.drop(written_by)
     for path in left:
-        failpoint("setting aside", batch.id)
+        failpoint("moving aside", batch.id)
         if _is_half(path):
             lake.store.remove([path])
         else:
@@ -240,7 +240,7 @@ def set_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> lis
     places = [f"{layout.FOREIGN}/{folder}".rstrip("/") for folder in folders]
     moved = {name for place in places for name in lake.store.sizes(place)}
     names = sorted(name for name in moved if layout.batch_of(name) in ids)
-    failpoint("set aside", batch.id)
+    failpoint("moved aside", batch.id)
     more = ""
     if names:
         rows, files = plural(sum(_rows(lake, name) for name in names), "row"), plural(len(names), "file")

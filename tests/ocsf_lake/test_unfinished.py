@@ -434,7 +434,7 @@ def test_who_meets_another_that_ends_a_batch_leaves_it_to_that_one(
     met: list[check.Repair | ingest.Summary] = []
 
     def meanwhile(step: str, _: str) -> None:
-        if step == "set aside":
+        if step == "moved aside":
             met.extend([synced(found), ingest.resume(found)])
 
     with monkeypatch.context() as patched:
@@ -452,7 +452,7 @@ def test_who_meets_another_that_ends_a_batch_leaves_it_to_that_one(
 @pytest.mark.parametrize(
     ("step", "some"),
     [
-        ("written", ["setting aside", "set aside"]),
+        ("written", ["moving aside", "moved aside"]),
         *(pytest.param(step, [], marks=pytest.mark.slow) for step in ("written", "kept")),
     ],
 )
@@ -472,7 +472,7 @@ def test_a_sync_that_is_killed_at_a_step_is_done_once(
         return [rows(found, sql) for sql in (PLACES, ENTRIES, OBJECTS, BOOKS)], len(aside(found)), left
 
     times = Counter(mortals.steps("sync", order))
-    assert {"setting aside", "set aside", "renaming"} <= times.keys() or step == "kept"
+    assert {"moving aside", "moved aside", "renaming"} <= times.keys() or step == "kept"
     assert {"begun", "kept", "recorded", "committing"} <= times.keys() or step == "written"
     wanted = ended()
     for named in some or times:
@@ -546,7 +546,7 @@ def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
                 other = lake.ledger.batch(batch_id)
                 assert other is not None
                 monkeypatch.setattr(batch, "failpoint", lambda *_: None)
-                unfinished.set_aside(lake, other, dict.fromkeys(other.members, "gone"))
+                unfinished.move_aside(lake, other, dict.fromkeys(other.members, "gone"))
 
     monkeypatch.setattr(batch, "failpoint", meanwhile)
     monkeypatch.setattr(retry, "sleep", lambda _: None)

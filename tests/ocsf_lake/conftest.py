@@ -3,8 +3,10 @@
 import gzip
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -137,6 +139,13 @@ def write(path: Path, text: str) -> Path:
     data = text.encode()
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path
+
+
+@contextmanager
+def sqlite_database(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """A database to look into or to change past the product; committed where nothing fails, and closed."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +26,7 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, compact, quarantine, rebuild_ledger, replay, retain, verify
 from ocsf_mappers.errors import WriteError
 from tests.ocsf_lake.compacting import TABLE, Make, dying, files, take
-from tests.ocsf_lake.conftest import OFTEN_POSTGRES, OFTEN_SQLITE, ON_BOTH, at_steps
+from tests.ocsf_lake.conftest import OFTEN_POSTGRES, OFTEN_SQLITE, ON_BOTH, at_steps, sqlite_database
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_replay import MENDED, mend  # noqa: F401 - a fixture
 
@@ -70,9 +69,8 @@ def drop_chain(settings: Settings) -> None:
     shutil.rmtree(Path(settings.lake) / "_lake/chain")
     with opened(settings, reading=True) as lake:
         url = lake.ledger.engine.url
-    with sqlite3.connect(url.database or Path(settings.lake) / "_ledger/ledger.db") as connection:
+    with sqlite_database(url.database or Path(settings.lake) / "_ledger/ledger.db") as connection:
         connection.execute("DROP TABLE chain")
-    connection.close()
 
 
 # -- what has a record ------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.seen import Seen
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, RetriableError
-from tests.ocsf_lake.conftest import BOUNDS, contents
+from tests.ocsf_lake.conftest import BOUNDS, contents, sqlite_database
 from tests.ocsf_lake.test_ingest import rows
 from tests.servers.postgres import Postgres
 from tests.support import PROJECT
@@ -83,9 +82,8 @@ def _columns(url: str) -> dict[str, set[tuple[str, str, bool]]]:
 
 def test_a_ledger_of_the_first_version_becomes_one_of_today(tmp_path: Path) -> None:
     old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
-    with sqlite3.connect(tmp_path / "old.db") as connection:
+    with sqlite_database(tmp_path / "old.db") as connection:
         connection.executescript(FIRST_VERSION)
-    connection.close()
     for _ in range(2):
         Ledger(old).close()
         Ledger(new).close()
@@ -95,9 +93,8 @@ def test_a_ledger_of_the_first_version_becomes_one_of_today(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_an_older_lake_is_continued(logs: Path, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "_ledger").mkdir()
-    with sqlite3.connect(tmp_path / "_ledger/ledger.db") as connection:
+    with sqlite_database(tmp_path / "_ledger/ledger.db") as connection:
         connection.executescript(FIRST_VERSION)
-    connection.close()
     settings = config.load(lake=str(tmp_path), **BOUNDS)
     assert ingest.ingest([str(logs)], settings).counts.events == 140
     assert contents(tmp_path) == contents(whole)
@@ -110,7 +107,7 @@ def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path)
     settings = config.load(lake=str(tmp_path), **BOUNDS)
     planned = ingest.plan([str(logs)], settings)
     database = tmp_path / "_ledger/ledger.db"
-    with sqlite3.connect(database) as connection:
+    with sqlite_database(database) as connection:
         connection.executescript(OBJECTS_IN_ONE_TABLE)
         for statement in (
             "UPDATE batches SET attempts = 9, state = 'failed', reason = 'a defect'",
@@ -121,7 +118,6 @@ def test_what_failed_in_an_older_lake_is_tried_again(logs: Path, tmp_path: Path)
             "UPDATE schema_version SET version = 4",
         ):
             connection.execute(statement)
-    connection.close()
     assert ingest.ingest([str(logs)], settings).counts.events == 140
     assert rows(settings, "SELECT DISTINCT state, failures FROM ledger_batches") == [("done", 0)]
 
@@ -179,9 +175,8 @@ def test_objects_are_moved_into_fewer_bytes(tmp_path: Path, monkeypatch: pytest.
     url = f"sqlite:///{tmp_path}/ledger.db"
     wanted = _put_odd_objects(url)
     assert _shown_objects(url) == wanted
-    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+    with sqlite_database(tmp_path / "ledger.db") as connection:
         connection.executescript(OBJECTS_IN_ONE_TABLE)
-    connection.close()
     old = _columns(url)
     monkeypatch.setattr(objects, "ROWS", 3)
     assert _shown_objects(url, reading=True) == wanted
@@ -351,9 +346,8 @@ def test_a_file_that_was_put_in_the_place_of_the_ledger_s_is_the_ledger(tmp_path
         assert connection.scalars(sa.select(table.c.word)).all() == ["three"]
     before.dispose()
     after.dispose()
-    with sqlite3.connect(tmp_path / "former.db") as former:
+    with sqlite_database(tmp_path / "former.db") as former:
         assert former.execute("SELECT word FROM said").fetchall() == [("one",), ("two",)]
-    former.close()
 
 
 FORKED = """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -17,6 +15,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.query import query
 from ocsf_lake.storage import evolution
+from tests.ocsf_lake.conftest import sqlite_database
 from tests.support import SAMPLE_LOGS
 
 Make = Callable[..., Settings]
@@ -38,7 +37,7 @@ def make_older(found: Settings) -> None:
     """What the lake has is as that version left it."""
     for path in sorted(Path(found.lake, "aws").rglob("*.parquet")):
         pq.write_table(without(pq.ParquetFile(path).read()), path)
-    with closing(sqlite3.connect(Path(found.lake, "_ledger", "ledger.db"))) as ledger, ledger:
+    with sqlite_database(Path(found.lake, "_ledger", "ledger.db")) as ledger:
         ledger.execute("UPDATE batches SET mapper_version = 'older'")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import baselines
 from ocsf_lake.ledger.baselines import SCHEMA, Baselines
-from ocsf_lake.ledger.tables import BATCHES, METADATA
+from ocsf_lake.ledger.ledger import Ledger
+from ocsf_lake.ledger.tables import BATCHES
 from ocsf_lake.upkeep import rebuild_ledger
 from ocsf_mappers import duck
 from tests.ocsf_lake.conftest import ON_BOTH, Make
@@ -94,15 +96,27 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture
+def ledger() -> Iterator[sa.Engine]:
+    """The tables of a ledger, in memory."""
+    with closing(Ledger(None)) as made:
+        yield made.engine
+
+
 # -- what is news -----------------------------------------------------------------------------------------------------
 def _judged_in_parts(
     rule: Rule, events: Sequence[tuple[str, str, int]], sizes: Iterator[int]
 ) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """What is told when events come in parts: what was found, and what of it was said to have been no news."""
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    METADATA.create_all(engine)
-    kept = Baselines(engine)
-    judge = duck.connect()
+    with closing(Ledger(None)) as ledger, closing(duck.connect()) as judge:
+        return _judged(rule, events, sizes, ledger.engine, judge)
+
+
+def _judged(
+    rule: Rule, events: Sequence[tuple[str, str, int]], sizes: Iterator[int], ledger: sa.Engine,
+    judge: duckdb.DuckDBPyConnection,
+) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:  # fmt: skip
+    kept = Baselines(ledger)
     told: set[tuple[str, str]] = set()
     undone: set[tuple[str, str]] = set()
     waiting = list(events)
@@ -120,7 +134,7 @@ def _judged_in_parts(
         known = kept.rows("b", sorted({about for about, _ in firsts}))
         found = news.News("b", news._judged(judge, rule.asked.unseen, known, None, new, None))
         assert found.learn(kept)
-        with engine.begin() as connection:
+        with ledger.begin() as connection:
             pairs = [(one["about"], one["value"]) for one in found.rows("is_news")]
             baselines.told(connection, [("b", *pair, "f") for pair in pairs])
         told |= set(pairs)
@@ -365,33 +379,29 @@ def test_a_ledger_made_again_makes_the_baseline_again(tmp_path: Path, bring: Bri
     assert set(rows) <= {(row["about"], row["value"], row["first"]) for row in _rows(settings)}
 
 
-def test_a_baseline_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_has_an_end(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST_ROWS", 2)
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    METADATA.create_all(engine)
-    kept, row = Baselines(engine), dict.fromkeys(SCHEMA.names, "a") | {"first": 5}
+    kept, row = Baselines(ledger), dict.fromkeys(SCHEMA.names, "a") | {"first": 5}
     assert kept.learn("b", [row, row | {"value": "c"}])
     assert not kept.learn("b", [row | {"value": "d"}]), "no more are kept, and it is said"
     assert kept.learn("other", [row])
     assert kept.rows("b").num_rows == 2
 
 
-def test_events_that_are_mapped_once_more_are_read_again() -> None:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    METADATA.create_all(engine)
-    kept = Baselines(engine)
+def test_events_that_are_mapped_once_more_are_read_again(ledger: sa.Engine) -> None:
+    kept = Baselines(ledger)
     assert not kept.is_whole("b")
-    with engine.begin() as connection:
+    with ledger.begin() as connection:
         baselines.note(connection, [baselines.Baseline("b", "rule")], 1, "2026-05-04T09:00:00+00:00")
     assert kept.is_whole("b")
     columns = [column for column in BATCHES.c if not column.nullable]
     needed = {one.name: 0 if isinstance(one.type, sa.Integer | sa.Float) else "x" for one in columns}
     for version, done, is_whole in [("1", "11", True), ("remapped 1", "08", True), ("remapped 1", "10", False)]:
         row = {"id": f"{version}{done}", "kind": "merge", "mapper_version": version}
-        with engine.begin() as connection:
+        with ledger.begin() as connection:
             connection.execute(sa.insert(BATCHES), [needed | row | {"done_at": f"2026-05-04T{done}:00:00+00:00"}])
         assert kept.is_whole("b") == is_whole
-    with engine.begin() as connection:
+    with ledger.begin() as connection:
         baselines.note(connection, [baselines.Baseline("other", "other")], 2, "2026-05-04T12:00:00+00:00")
     assert [kept.is_whole(one) for one in ("b", "other")] == [False, True], "it lacks two batches"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -507,8 +508,14 @@ def test_a_ledger_made_again_has_the_hashes(settings: Make, tmp_path: Path, tree
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
-def test_verifying_some_time_again_leaves_the_rest() -> None:
-    ledger = Ledger(None)
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """An empty one, in memory."""
+    with closing(Ledger(None)) as made:
+        yield made
+
+
+def test_verifying_some_time_again_leaves_the_rest(ledger: Ledger) -> None:
 
     def proof(start: int, end: int, files: int = 0, state: str = "proved") -> Proof:
         times = (f"2025-03-15T{hour:02d}:08:15Z" for hour in (start, end))

@@ -30,7 +30,7 @@ from ocsf_lake.query import query
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import check, rebuild_ledger, remap, replay
 from ocsf_mappers.errors import ConfigError, ReadError
-from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, write
+from tests.ocsf_lake.conftest import BOUNDS, Make, at_steps, contents, flow, sqlite_database, write
 from tests.ocsf_lake.killed import KilledError
 from tests.ocsf_lake.mortal import STEPS, CrashHarness
 from tests.ocsf_lake.test_ingest import rows
@@ -166,9 +166,8 @@ def test_a_ledger_made_of_rows_alone_reads_nothing_twice(lake: Path, settings: S
 @pytest.mark.slow
 def test_a_lake_from_before_markers_opens_and_is_known_from_then_on(lake: Path, settings: Settings, logs: Path) -> None:
     shutil.rmtree(lake / "_lake")
-    with sqlite3.connect(lake / "_ledger" / "ledger.db") as connection:
+    with sqlite_database(lake / "_ledger" / "ledger.db") as connection:
         connection.execute("DELETE FROM about")
-    connection.close()
     assert rows(settings, EVENTS) == [(140,)]
     assert not (lake / "_lake").exists()  # who only reads writes none
     assert ingest.ingest([str(logs)], settings).counts.read == 0

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import logging
-import sqlite3
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -33,7 +32,7 @@ from ocsf_mappers import Mapped, RawObject, registry
 from ocsf_mappers.engine.engine import FEW_ROWS
 from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.readers.streams import Blocks
-from tests.ocsf_lake.conftest import HEADER, Make, call, flow, write
+from tests.ocsf_lake.conftest import HEADER, Make, call, flow, sqlite_database, write
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import SAMPLE_LOGS, engine
 
@@ -91,7 +90,7 @@ def held(settings: Settings) -> bytes:
                 parts.append(copy.read_bytes())
                 copy.unlink()
     ledger = Path(settings.lake) / "_ledger" / "ledger.db"
-    with sqlite3.connect(ledger) as connection:
+    with sqlite_database(ledger) as connection:
         parts += [line.encode() for line in connection.iterdump()]
     return b"\n".join(parts)
 

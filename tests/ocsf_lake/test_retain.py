@@ -1,7 +1,6 @@
 """What is past its time goes whole, once, from everywhere; what a hold keeps stays."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
@@ -27,7 +26,7 @@ from ocsf_lake.storage import s3
 from ocsf_lake.upkeep import check, compact, expire, hold, rebuild, rebuild_ledger, retain, trace_hints, verify
 from ocsf_mappers.errors import ConfigError, ReadError
 from tests.ocsf_lake.compacting import EACH, PLACES, TABLE, Make, die_at, dying, files, ledger, log, take
-from tests.ocsf_lake.conftest import ON_BOTH, call, contents, write
+from tests.ocsf_lake.conftest import ON_BOTH, call, contents, sqlite_database, write
 from tests.ocsf_lake.killed import KilledError
 from tests.ocsf_lake.test_compact_readers import Readers, readers, registered  # noqa: F401 - fixtures
 from tests.ocsf_lake.test_ingest import rows
@@ -592,10 +591,9 @@ def test_a_ledger_of_before_can_be_looked_at(compactable: Make) -> None:
     """One that lacks the tables of holds and of what went, and that may not be written."""
     found = compactable(retention=RULES)
     path = Path(found.lake) / "_ledger" / "ledger.db"
-    with sqlite3.connect(path) as connection:
+    with sqlite_database(path) as connection:
         for table in (HOLDS, RETAINED):
             connection.execute(f"DROP TABLE {table.name}")
-    connection.close()
     path.chmod(0o400)
     assert retain.retain(found, dry_run=True, clock=later()).parts
     assert run("hold", "list", "--lake", found.lake)[0] == 0

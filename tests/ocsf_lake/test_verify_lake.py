@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ocsf_lake.ledger.tables import VERSIONS
 from ocsf_lake.upkeep import compact, rebuild_ledger, verify
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.compacting import Make, files, ledger, take
+from tests.ocsf_lake.conftest import sqlite_database
 from tests.ocsf_lake.test_chain import documents, faults, summary
 
 
@@ -58,9 +58,8 @@ def forge(path: Path, **members: object) -> None:
 
 
 def in_ledger(settings: Settings, statement: str) -> None:
-    with sqlite3.connect(Path(settings.lake) / "_ledger/ledger.db") as connection:
+    with sqlite_database(Path(settings.lake) / "_ledger/ledger.db") as connection:
         assert connection.execute(statement).rowcount == 1
-    connection.close()
 
 
 def first_file(settings: Settings) -> str:
@@ -343,9 +342,8 @@ def test_a_file_smuggled_into_lake_and_ledger_is_named(used: Settings) -> None:
 def test_another_lakes_ledger_is_a_fault(compactable: Make, tmp_path: Path) -> None:
     one, other = compactable("one"), compactable("other", state=str(tmp_path / "state"))
     shutil.copytree(Path(one.lake) / "_ledger", tmp_path / "state/_ledger")
-    with sqlite3.connect(tmp_path / "state/_ledger/ledger.db") as connection:
+    with sqlite_database(tmp_path / "state/_ledger/ledger.db") as connection:
         connection.execute("UPDATE about SET value = 'another' WHERE key = 'ledger'")
-    connection.close()
     assert [fault.partition(":")[0] for fault in faults(other)] == ["ledger not compared"]
 
 

@@ -33,10 +33,10 @@ from ocsf_lake.ledger.tables import (
     NAMES,
     OBJECT_ROWS,
     OBJECTS,
+    ORPHANS,
     ROUTED,
     SHOWN,
     STEPS,
-    TRACES,
     WRITTEN,
 )
 from ocsf_lake.storage import permissions
@@ -509,7 +509,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     connection.execute(sa.delete(BATCHES).where(*row))
     connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
-    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ORPHANS).where((ORPHANS.c.batch_id == batch_id) | ORPHANS.c.batch_id.in_(routed)))
     connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
     return True
 

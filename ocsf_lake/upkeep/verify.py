@@ -28,7 +28,7 @@ from ocsf_lake.lake import Lake, no_lake, opened
 from ocsf_lake.ledger import chain, compactions, marker, signing
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.results import State as BatchState
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED, TRACES
+from ocsf_lake.ledger.tables import BATCHES, FILES, ORPHANS, ROUTED
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -206,7 +206,7 @@ class _Verifying:
         routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open_ids))
         self._open_ids |= set(connection.scalars(routed))
         self._open_folders = set(compactions.open_folders(connection))
-        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(TRACES))}
+        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(ORPHANS))}
 
     def _ledger_files(self) -> Iterator[Fault]:
         for path, ours, theirs in self.state.otherwise():

@@ -60,6 +60,8 @@ def banned_import_found(path: str, line: str) -> bool:
         ("ocsf_lake/catalogs/glue.py", "from ocsf_lake.ledger.ledger import Ledger"),
         ("ocsf_lake/catalogs/glue.py", "from ocsf_lake.ingest import batch"),
         ("ocsf_lake/ingest/batch.py", "from ocsf_lake.upkeep import quarantine"),
+        ("ocsf_lake/ingest/batch.py", "import sqlalchemy as sa"),
+        ("ocsf_lake/upkeep/compact.py", "import sqlalchemy as sa"),
         ("ocsf_lake/upkeep/check.py", "from ocsf_lake.cli import output"),
         ("ocsf_lake/pages/facts.py", "from ocsf_lake.ingest import run"),
         ("ocsf_lake/pages/facts.py", "import sqlalchemy as sa"),

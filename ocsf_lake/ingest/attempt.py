@@ -20,7 +20,7 @@ from ocsf_lake.ingest.parts import Part, PartBuilder, Piece, SetAsideError, Sour
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Routed, Router
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations
+from ocsf_lake.ledger import containers, generations
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
@@ -198,7 +198,7 @@ class Attempt:
                 if policy is not duplicates.Policy.KEEP and name not in alone:
                     raise NotAloneError(name)
             if self.store is self.lake.store:
-                routed.note(self.lake.ledger, self.batch, batch)
+                containers.note(self.lake.ledger.engine, self.batch.id, batch.id)
             unread = {ref: Outcome() for ref in batch.members}
             work = replace(self.work, engine=engine, ended=lambda _: None)
             self.others[name] = Attempt(batch, work, unread, policy, quarantines=self.quarantines)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo

@@ -249,6 +249,13 @@ class Ledger:
         with self.engine.connect() as connection:
             return list(connection.scalars(sa.select(row.id).where(*is_begun).order_by(row.id)))
 
+    def has_read(self, source: str) -> bool:
+        """Whether anything of a source was ever read."""
+        row = BATCHES.c
+        query = sa.select(row.id).where(row.source == source, row.state == State.DONE).limit(1)
+        with self.engine.connect() as connection:
+            return connection.scalar(query) is not None
+
     def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
         """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
         with self.engine.connect() as connection:
@@ -530,6 +537,11 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
 def _row(columns: sa.Row[Any]) -> BatchRow:
     row = BatchRow(*columns)
     return replace(row, state=State(row.state))
+
+
+def planned_at(connection: sa.Connection, batch_id: str) -> str:
+    """When a batch was planned; "" of one that is not known."""
+    return connection.scalar(sa.select(BATCHES.c.planned_at).where(BATCHES.c.id == batch_id)) or ""
 
 
 def file_row(batch_id: str, file: FileInfo) -> dict[str, object]:

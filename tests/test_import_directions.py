@@ -60,6 +60,8 @@ def banned_import_found(path: str, line: str) -> bool:
         ("ocsf_lake/catalogs/glue.py", "from ocsf_lake.ledger.ledger import Ledger"),
         ("ocsf_lake/catalogs/glue.py", "from ocsf_lake.ingest import batch"),
         ("ocsf_lake/ingest/batch.py", "from ocsf_lake.upkeep import quarantine"),
+        ("ocsf_lake/ingest/batch.py", "import sqlalchemy as sa"),
+        ("ocsf_lake/upkeep/compact.py", "import sqlalchemy as sa"),
         ("ocsf_lake/upkeep/check.py", "from ocsf_lake.cli import output"),
         ("ocsf_lake/pages/facts.py", "from ocsf_lake.ingest import run"),
         ("ocsf_lake/pages/facts.py", "import sqlalchemy as sa"),
@@ -113,6 +115,35 @@ def test_every_module_of_ocsf_mappers_is_closed_to_sources() -> None:
     names = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/*.py")}
     missing = {f"ocsf_mappers.{name}" for name in names - {"__init__", "__main__", "sources"}} - closed
     assert not missing, f"add to ocsf_mappers/sources/ruff.toml: {sorted(missing)}"
+
+
+STANDS_ON = {
+    "storage": set(), "redaction": set(), "ledger": {"storage", "text"}, "catalogs": {"storage"},
+    "inputs": {"config", "ledger", "storage"}, "evidence": {"config", "inputs", "storage"},
+}  # fmt: skip
+"""A room that knows little of `ocsf_lake` -> all that it may import of it."""
+
+
+@pytest.mark.parametrize("room", STANDS_ON)
+def test_a_room_that_knows_little_is_closed_to_the_rest(room: str) -> None:
+    package = ROOT / "ocsf_lake"
+    names = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/*.py")}
+    rest = names - {"__init__", "__main__", "flows", "project", room} - STANDS_ON[room]
+    missing = {f"ocsf_lake.{name}" for name in rest} - banned(room)
+    assert not missing, f"add to ocsf_lake/{room}/ruff.toml: {sorted(missing)}"
+
+
+def test_alerts_and_detections_are_for_the_command_line_and_flows() -> None:
+    """And for `meant.py`, which reads mappers backwards as detections do."""
+    rooms = {path.parent.name for path in (ROOT / "ocsf_lake").glob("*/*.py")} - {"cli", "flows"}
+    for room in rooms:
+        closed = {"ocsf_lake.alerts", "ocsf_lake.detections"} - {f"ocsf_lake.{room}"}
+        assert closed <= banned(room), room
+
+
+def banned(room: str) -> set[str]:
+    rules = tomllib.loads((ROOT / "ocsf_lake" / room / "ruff.toml").read_text(encoding="utf-8"))
+    return set(rules["lint"]["flake8-tidy-imports"]["extend-banned-api"])
 
 
 def test_one_source_does_not_build_on_another() -> None:

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - of Iceberg's own catalog
 from pyiceberg import exceptions as iceberg
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.io.pyarrow import parquet_file_to_data_file

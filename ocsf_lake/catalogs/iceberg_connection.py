@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - of Iceberg's own catalog
 from pydantic import ValidationError
 
 from ocsf_lake.ledger import database  # noqa: TID251 - its tables may stand in the ledger's PostgreSQL

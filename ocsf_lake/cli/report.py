@@ -65,22 +65,15 @@ def report(
 def _save(out: Path, config: Settings, first: date | None, last: date | None) -> None:
     from ocsf_lake.pages import facts as lake_facts
     from ocsf_lake.pages import page, todo
-    from ocsf_lake.query import files
-    from ocsf_lake.storage import permissions
-    from ocsf_mappers.errors import ConfigError
 
     facts = lake_facts.gather(config, datetime.now(UTC), first, last)
-    text = page.render(facts).encode("utf-8", "backslashreplace")
+    size = None
     if str(out) == "-":
         sys.stdout.flush()
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(page.encoded(facts))
         sys.stdout.buffer.flush()
     else:
-        try:
-            with files.replaced(out) as part, permissions.open_file(part, config.mask) as file:
-                file.write(text)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            raise ConfigError(f"cannot write {str(out)!r}: {error.strerror}") from error
+        size = page.write(facts, out)
     terminal.say(todo.verdict(todo.steps(facts)))
-    if str(out) != "-":
-        terminal.say(f"{out}: {terminal.size(len(text))}, {facts.days[0]} to {facts.days[-1]}")
+    if size is not None:
+        terminal.say(f"{out}: {terminal.size(size)}, {facts.days[0]} to {facts.days[-1]}")

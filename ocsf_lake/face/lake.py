@@ -6,7 +6,8 @@ import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -168,6 +169,21 @@ class Lake:
             rows = [asdict(row) for row in overview.sources(lake.ledger.engine)]
         return Rows(self._settings, "FROM status", {}, {"status": pa.Table.from_pylist(rows, _STATUS)})
 
+    def coverage(self, *, since: date | str | None = None, until: date | str | None = None) -> Rows:
+        """What is there of each hour of each log, and how that is known: the table `coverage`, see docs/coverage.md.
+
+        Args:
+            since: First day, UTC; a date or `2026-03-16`. Without it, each log's first.
+            until: Last day, included.
+
+        Raises:
+            ConfigError: A day is none.
+        """
+        days = {name: _day(name, day) for name, day in (("since", since), ("until", until)) if day is not None}
+        conditions = {"since": "hour >= $since::DATE", "until": "hour < $until::DATE + 1"}
+        where = " AND ".join(conditions[name] for name in days)
+        return self.sql(f"FROM coverage{' WHERE ' if days else ''}{where}", **days)
+
     def find(self, value: str, *, since: date | str | None = None, until: date | str | None = None) -> Rows:
         """Where a value stands in the lake: table, path, the text there, the event and its time, latest first.
 
@@ -192,21 +208,45 @@ class Lake:
             warnings.warn(text.escaped(one), QueryWarning, stacklevel=2)
         return Rows(self._settings, "FROM found", {}, {"found": found})
 
-    def trace(self, event: str, *, table: str | None = None) -> dict[str, Any]:
+    def trace(self, event: str | Mapping[str, Any], *, table: str | None = None) -> dict[str, Any]:
         """Follows an event to its raw record, and maps that again.
 
         Args:
-            event: Its `metadata.uid`, or `OBJECT#NUMBER`, its `source_object` and `source_record`.
+            event: A row with `source_object` and `source_record`, or both as `OBJECT#NUMBER`, or a `metadata.uid`.
             table: Look in this table only.
 
         Returns:
             What `ocsf-lake trace --json` prints; `events` is empty where there is no such event.
 
         Raises:
-            ConfigError: There is no such table.
+            ConfigError: There is no such table, or the row does not say which record it is of.
         """
-        what = traces.asked(event, None, None, Narrowed(table), self._settings)
+        if isinstance(event, Mapping):
+            uri, record = event.get("source_object"), event.get("source_record")
+            if not isinstance(uri, str) or not isinstance(record, Integral):
+                raise ConfigError("a row says which record it is of by its columns source_object and source_record")
+            what = traces.asked(None, uri, int(record), Narrowed(table), self._settings)
+        else:
+            what = traces.asked(event, None, None, Narrowed(table), self._settings)
         return traces.trace(self._settings, what).as_dict()
+
+    def report(
+        self, path: str | os.PathLike[str], *, since: date | str | None = None, until: date | str | None = None
+    ) -> None:
+        """Writes a page about the lake, one file of HTML: what is missing, late, refused or new, and what to do next.
+
+        Args:
+            path: A local file; one that is there is replaced when the page is whole.
+            since: First event day, UTC; a date or `2026-03-16`. Without it, the newest thirty.
+            until: Last event day, included.
+
+        Raises:
+            ConfigError: A day is none, or the file cannot be written.
+        """
+        from ocsf_lake.pages import facts, page
+
+        first, last = (day if day is None else _day(name, day) for name, day in (("since", since), ("until", until)))
+        page.write(facts.gather(self._settings, datetime.now(UTC), first, last), Path(path))
 
     def with_tables(self, **tables: Any) -> Lake:
         """The same lake with tables of yours beside its own, to join with.

@@ -20,7 +20,7 @@ from ocsf_lake.ingest.parts import Part, PartBuilder, Piece, SetAsideError, Sour
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Routed, Router
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations
+from ocsf_lake.ledger import containers, generations
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
@@ -182,7 +182,7 @@ class Attempt:
         self.result.events_by_class = dict(sorted(self._classes.items()))
         self.result.dropped = dict(sorted(self._dropped.items()))
         self.result.failed_casts = dict(sorted(self._failed_casts.items()))
-        self.result.unmapped_keys = tally.unmapped_keys(self.result.census)
+        self.result.unmapped_keys = tally.unmapped_keys(self.result.statistics)
 
     def _other(self, engine: Engine) -> Attempt:
         """The attempt at the records of another source."""
@@ -198,7 +198,7 @@ class Attempt:
                 if policy is not duplicates.Policy.KEEP and name not in alone:
                     raise NotAloneError(name)
             if self.store is self.lake.store:
-                routed.note(self.lake.ledger, self.batch, batch)
+                containers.note(self.lake.ledger.engine, self.batch.id, batch.id)
             unread = {ref: Outcome() for ref in batch.members}
             work = replace(self.work, engine=engine, ended=lambda _: None)
             self.others[name] = Attempt(batch, work, unread, policy, quarantines=self.quarantines)
@@ -423,7 +423,7 @@ class Attempt:
             return mapped, repeats
         gone = pc.is_in(pa.array(range(len(mapped.events)), pa.int64()), pa.array(repeats.rows, pa.int64()))
         for day, number in tally.days(mapped.events.filter(gone)).items():
-            mapped.census.events[day] -= number
+            mapped.statistics.events[day] -= number
         dropped = mapped.dropped + Counter({duplicates.REASON: len(repeats.rows)})
         return replace(mapped, events=mapped.events.filter(pc.invert(gone)), dropped=dropped), repeats
 
@@ -441,7 +441,7 @@ class Attempt:
         self._failed_casts += mapped.failed_casts
         self.result.fallbacks += mapped.fallbacks
         self._classes.update(tally.value_counts(mapped.events["class_name"]))
-        self.result.census.add(mapped.census)
+        self.result.statistics.add(mapped.statistics)
 
 
 @dataclass

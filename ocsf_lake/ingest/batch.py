@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-import sqlalchemy as sa
-
 from ocsf_lake.catalogs.definitions import partition_of
 from ocsf_lake.ingest import duplicates, moving, routed, undo, unfinished
 from ocsf_lake.ingest.attempt import Attempt, NotAloneError, UnprovedError, Work
@@ -23,6 +21,7 @@ from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, meter, orphans, records, redactions
+from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, LeftOut, now
@@ -200,7 +199,7 @@ def _completed(
         result.record = records.put(lake.store, batch.number, batch.id, record)
         failpoint("recorded", batch.id)
 
-    def also(connection: sa.Connection) -> None:
+    def also(connection: Connection) -> None:
         generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
         result.news.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import backfill
 from ocsf_lake.ingest.plan import Planned, mappers
-from ocsf_lake.ingest.relisting import first_day, remember, remembered
+from ocsf_lake.ingest.relisting import first_day
 from ocsf_lake.inputs import deliveries
 from ocsf_lake.inputs.deliveries import Scope
 from ocsf_lake.inputs.window import Window
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger import listings
 from ocsf_lake.storage import retry
 
 
@@ -43,9 +44,10 @@ def plan_fresh(
     what = [json.dumps([kind, sorted(accounts), sorted(regions)]) for kind in kinds]
     usable, _ = mappers(source, settings)
     with opened(settings, with_retries=True) as lake:
-        since = retry.with_retries(remembered, lake, uri, source, "").get(what[-1], now)
+        engine = lake.ledger.engine
+        since = retry.with_retries(listings.remembered, engine, uri, source, "").get(what[-1], now)
         scope = Scope(first_day(since, now, days), now.astimezone(UTC).date(), tuple(accounts), tuple(regions))
         planned = backfill.plan_window(Window(source, uri, scope, lake=settings.lake), lake, usable)
         if not planned.refused:
-            retry.with_retries(remember, lake, uri, source, what, "", now)
+            retry.with_retries(listings.remember, engine, [uri], source, what, "", now)
         return planned

@@ -7,21 +7,17 @@ which nothing ran is caught up with. Late objects are looked for further back on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-
-import sqlalchemy as sa
 
 from ocsf_lake.inputs import deliveries, listing, probe, recent
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.deliveries import Leaf
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger.database import upsert
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger import listings
 from ocsf_lake.ledger.seen import Seen
-from ocsf_lake.ledger.tables import LISTINGS, NOT_DONE, OBJECTS
 from ocsf_lake.storage import objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 
@@ -85,13 +81,14 @@ class Listing:
                 self._calls = self.calls.number - begun
                 return
             leaves: list[Leaf] = []
-            seen = Seen(self.lake.ledger.engine)
+            engine = self.lake.ledger.engine
+            seen = Seen(engine)
 
             def was_listed(folder: str) -> bool:
                 # Not by its objects in the ledger: a listing that was killed may have left the first of them there.
                 uri = listing.printable_uri(fs, f"{folder}/")
                 self._years.add(uri)
-                return YEARS in retry.with_retries(remembered, self.lake, uri, self.source, self.mapper)
+                return YEARS in retry.with_retries(listings.remembered, engine, uri, self.source, self.mapper)
 
             yield from recent.pages(fs, path, self.first, was_listed, self.calls, leaves, self._swept)
             for folder in unfinished:
@@ -107,8 +104,11 @@ class Listing:
         if not self._remembered or self.calls.refused:
             return
         what = self._remembered if self._swept else [WHOLE]
-        retry.with_retries(_remember_years, self.lake, self._years, self.source, self.mapper, self.now)
-        retry.with_retries(remember, self.lake, self._place, self.source, what, self.mapper, self.now, self._calls)
+        engine = self.lake.ledger.engine
+        retry.with_retries(listings.remember, engine, self._years, self.source, [YEARS], self.mapper, self.now)
+        retry.with_retries(
+            listings.remember, engine, [self._place], self.source, what, self.mapper, self.now, self._calls
+        )
 
     def _noting_years(self, path: str, pages: Iterator[list[ObjectRef]]) -> Iterator[list[ObjectRef]]:
         """Pages of all that is below a path, of which the folders of years are noted."""
@@ -129,13 +129,14 @@ class Listing:
         """Sets the first day, and gives the URIs of folders of older objects that are not finished."""
         if self.whole:
             return []
-        last_listed = retry.with_retries(remembered, self.lake, self._place, self.source, self.mapper)
+        engine = self.lake.ledger.engine
+        last_listed = retry.with_retries(listings.remembered, engine, self._place, self.source, self.mapper)
         if WHOLE not in last_listed or SWEPT not in last_listed:
             return []
-        self._calls = retry.with_retries(_calls_of, self.lake, self._place, self.source)
+        self._calls = retry.with_retries(listings.calls, engine, self._place, self.source, WHOLE)
         if self._calls <= FEW_CALLS:
             return []
-        unfinished = retry.with_retries(_unfinished, self.lake, self._place)
+        unfinished = retry.with_retries(listings.unfinished, engine, self._place, MOST_UNFINISHED)
         if len(unfinished) > MOST_UNFINISHED:
             return []
         self._swept = not timedelta(0) <= self.now - last_listed[SWEPT] < SWEEP_EVERY
@@ -148,53 +149,3 @@ class Listing:
 def first_day(since: datetime, now: datetime, days: int) -> date:
     """The first day to look at, so many days before the last look without a gap."""
     return min(since, now).astimezone(UTC).date() - timedelta(days=days)
-
-
-def remembered(lake: Lake, uri: str, source: str | None, mapper: str) -> dict[str, datetime]:
-    """What was listed without a gap -> when the last such listing began."""
-    columns = LISTINGS.c
-    query = sa.select(columns.what, columns.begun_at).where(
-        columns.uri == uri, columns.source == (source or ""), columns.mapper == mapper
-    )
-    with lake.ledger.engine.connect() as connection:
-        return {what: datetime.fromisoformat(at) for what, at in connection.execute(query)}
-
-
-def remember(
-    lake: Lake, uri: str, source: str | None, what: Sequence[str], mapper: str, begun: datetime, calls: int = 0
-) -> None:
-    """Notes in the ledger what was listed without a gap, and how many calls the whole takes."""
-    at = begun.astimezone(UTC).isoformat(timespec="seconds")
-    row = {"uri": uri, "source": source or "", "mapper": mapper, "begun_at": at, "calls": calls}
-    with lake.ledger.engine.begin() as connection:
-        upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "what": name} for name in what])
-
-
-def _remember_years(lake: Lake, uris: Collection[str], source: str | None, mapper: str, begun: datetime) -> None:
-    at = begun.astimezone(UTC).isoformat(timespec="seconds")
-    row = {"source": source or "", "mapper": mapper, "begun_at": at, "calls": 0, "what": YEARS}
-    if uris:
-        with lake.ledger.engine.begin() as connection:
-            upsert(connection, LISTINGS, ("uri", "source", "what"), [{**row, "uri": uri} for uri in sorted(uris)])
-
-
-def _calls_of(lake: Lake, uri: str, source: str | None) -> int:
-    columns = LISTINGS.c
-    query = sa.select(columns.calls).where(columns.uri == uri, columns.source == (source or ""), columns.what == WHOLE)
-    with lake.ledger.engine.connect() as connection:
-        return connection.scalar(query) or 0
-
-
-def _unfinished(lake: Lake, uri: str) -> list[str]:
-    """URIs of the folders below a URI with objects that are planned and not done, skipped or failed."""
-    over = (State.SET_ASIDE, State.REPLACED)
-    query = sa.select(OBJECTS.c.uri).where(
-        NOT_DONE, OBJECTS.c.state.not_in(over), OBJECTS.c.uri.startswith(uri, autoescape=True)
-    )
-    folders: set[str] = set()
-    with lake.ledger.engine.connect() as connection:
-        for (object_uri,) in connection.execute(query):
-            folders.add(object_uri.rpartition("/")[0])
-            if len(folders) > MOST_UNFINISHED:
-                break
-    return sorted(folders)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, duplicates, undo
@@ -28,7 +28,7 @@ from ocsf_lake.ledger import chain, marker, objects, orphans, records, replays, 
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, Kind, State
-from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ROUTED, TRACES
+from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ORPHANS, ROUTED
 from ocsf_lake.storage import fetched, layout, parquet
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -281,7 +281,7 @@ class _Moving:
         """Removes the files that nothing names any more."""
         self.lake.store.remove(self._gone)
         with self.lake.ledger.engine.begin() as connection:
-            connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id.in_(self.ids)))
+            connection.execute(sa.delete(ORPHANS).where(ORPHANS.c.batch_id.in_(self.ids)))
 
 
 def _objects(connection: sa.Connection, batch_id: str) -> set[Key]:
@@ -295,7 +295,7 @@ def clean(lake: Lake) -> None:
     """Removes files that an interrupted run has left of batches which were done before it."""
     done = sa.select(BATCHES.c.id).where(BATCHES.c.state == State.DONE)
     all_ids = sa.union(sa.select(BATCHES.c.id), sa.select(ROUTED.c.batch_id))
-    named = TRACES.c.batch_id
+    named = ORPHANS.c.batch_id
     with lake.ledger.engine.connect() as connection:
         left = connection.scalars(sa.select(named).where(named.in_(done) | named.not_in(all_ids)).distinct()).all()
     for batch_id in left:
@@ -312,8 +312,8 @@ def _clean(lake: Lake, batch_id: str) -> None:
         files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
         records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
     with lake.ledger.engine.begin() as connection:
-        folders = connection.scalars(sa.select(TRACES.c.folder).where(TRACES.c.batch_id == batch_id)).all()
+        folders = connection.scalars(sa.select(ORPHANS.c.folder).where(ORPHANS.c.batch_id == batch_id)).all()
         paths = set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))
         names: Iterable[str] = {name for folder in folders for name in lake.store.sizes(folder)}
         lake.store.remove(sorted(name for name in names if layout.batch_of(name) == batch_id and name not in paths))
-        connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id == batch_id))
+        connection.execute(sa.delete(ORPHANS).where(ORPHANS.c.batch_id == batch_id))

@@ -13,7 +13,7 @@ KEPT_KEYS = 1_000
 
 
 def days(events: pa.Table) -> Counter[str]:
-    """Events by day, as the census has them."""
+    """Events by day, as the statistics have them."""
     days = events["time"].cast(pa.timestamp("ms")).cast(pa.date32()).cast(pa.int32()).to_pylist()
     return Counter(day_name(day) for day in days)
 
@@ -31,10 +31,10 @@ def value_counts(column: pa.ChunkedArray) -> Counter[str]:
     return counts
 
 
-def unmapped_keys(census: Statistics) -> dict[str, int]:
+def unmapped_keys(statistics: Statistics) -> dict[str, int]:
     """Events of all days per key of `unmapped`."""
     totals: Counter[str] = Counter()
-    for (_, name), number in census.unmapped.items():
+    for (_, name), number in statistics.unmapped.items():
         totals[name] += number
     if len(totals) > KEPT_KEYS:
         top = Counter(dict(sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:KEPT_KEYS]))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import orphans, records, replays
-from ocsf_lake.ledger.ledger import Undo
-from ocsf_lake.ledger.tables import BATCHES
+from ocsf_lake.ledger.database import Connection
+from ocsf_lake.ledger.ledger import Undo, planned_at
 
 
 def batch(lake: Lake, batch_id: str) -> Undo:
     """Gives what takes an open batch out of the lake, in the transaction that forgets it."""
 
-    def undo(connection: sa.Connection) -> None:
-        planned_at = connection.scalar(sa.select(BATCHES.c.planned_at).where(BATCHES.c.id == batch_id)) or ""
-        records.forget(lake.store, batch_id, planned_at)
+    def undo(connection: Connection) -> None:
+        records.forget(lake.store, batch_id, planned_at(connection, batch_id))
         for written_by in orphans.ids(connection, batch_id):
             lake.catalog.drop(written_by)
         lake.store.remove(orphans.left(connection, lake.store, batch_id))

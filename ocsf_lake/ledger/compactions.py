@@ -7,7 +7,7 @@ here before anything is written. Then it puts a fence around the partitions: no 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -310,6 +310,16 @@ def partitions_left(connection: sa.Connection, table: str, values: Sequence[str]
     query = sa.select(row.partition, row.path).where(row.table_name == table, row.removed_at.is_(None))
     paths = set(but)
     return {found for found, path in select_in(connection, query, row.partition, values) if path not in paths}
+
+
+def with_merges(connection: sa.Connection, batch_ids: Iterable[str]) -> set[str]:
+    """Batches, and the merges that their files went into, and those of these."""
+    merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
+    new = ids = set(batch_ids)
+    while new:
+        new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids
+        ids = ids | new
+    return ids
 
 
 def note_removed(

@@ -66,6 +66,9 @@ MEND = {
 }
 """What to do about a database that is damaged."""
 
+Connection = sa.Connection
+"""A transaction, for rooms that hand it on and leave SQL to the ledger."""
+
 Step = Callable[[sa.Connection], None]
 """Changes the tables of one version to those of the next one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +125,52 @@ class Files:
             if connection.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
+
+
+def of_batches(
+    connection: sa.Connection, batch_ids: Collection[str], source: str, but: Collection[str]
+) -> list[tuple[str, int, str]]:
+    """Path, size and checksum of the files that batches of a source wrote, but for those of some tables."""
+    row = FILES.c
+    query = (
+        sa.select(row.path, row.bytes, row.sha256)
+        .join(BATCHES, BATCHES.c.id == row.batch_id)
+        .where(BATCHES.c.source == source, row.table_name.not_in(but))
+    )
+    return [(path, size, sha256) for path, size, sha256
+            in select_in(connection, query, row.batch_id, sorted(batch_ids))]  # fmt: skip
+
+
+def names_of_table(connection: sa.Connection, table: str, batch_ids: Collection[str]) -> list[str]:
+    """Paths of the files that batches wrote into a table, sorted."""
+    query = sa.select(FILES.c.path).where(FILES.c.table_name == table)
+    return sorted(path for (path,) in select_in(connection, query, FILES.c.batch_id, list(batch_ids)))
+
+
+def has_any(engine: sa.Engine, table: str) -> bool:
+    """Whether a table has files."""
+    with engine.connect() as connection:
+        return bool(connection.scalar(sa.select(sa.exists().where(FILES.c.table_name == table))))
+
+
+def rows_of_table(connection: sa.Connection, table: str) -> list[sa.Row[Any]]:
+    """Path, partition, batch, rows, bytes and checksum of each file of a table, by path."""
+    row = FILES.c
+    columns = (row.path, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
+    return list(connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)))
+
+
+def have_events_since(engine: sa.Engine, partitions: Collection[tuple[str, str]], at: str) -> bool:
+    """Whether some of these partitions, of a table and values, got events of a batch that was done after a moment."""
+    row = FILES.c
+    query = (
+        sa.select(row.table_name, row.partition)
+        .join(BATCHES, BATCHES.c.id == row.batch_id)
+        .where(BATCHES.c.done_at > at, row.class_uid.is_not(None))
+    )
+    with engine.connect() as connection:
+        rows = select_in(connection, query, row.partition, sorted({values for _, values in partitions}))
+        return any(tuple(found) in partitions for found in rows)
 
 
 def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:

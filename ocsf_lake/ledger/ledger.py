@@ -33,10 +33,10 @@ from ocsf_lake.ledger.tables import (
     NAMES,
     OBJECT_ROWS,
     OBJECTS,
+    ORPHANS,
     ROUTED,
     SHOWN,
     STEPS,
-    TRACES,
     WRITTEN,
 )
 from ocsf_lake.storage import permissions
@@ -248,6 +248,13 @@ class Ledger:
         is_begun = row.state != State.DONE, row.kind == Kind.INGEST, row.attempts > 0
         with self.engine.connect() as connection:
             return list(connection.scalars(sa.select(row.id).where(*is_begun).order_by(row.id)))
+
+    def has_read(self, source: str) -> bool:
+        """Whether anything of a source was ever read."""
+        row = BATCHES.c
+        query = sa.select(row.id).where(row.source == source, row.state == State.DONE).limit(1)
+        with self.engine.connect() as connection:
+            return connection.scalar(query) is not None
 
     def batch(self, batch_id: str, *, done: bool = False) -> Batch | None:
         """A batch that is not done, or one that is, with the objects that it alone has read; None if there is none."""
@@ -509,7 +516,7 @@ def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:
     connection.execute(sa.delete(BATCHES).where(*row))
     connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))
     routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == batch_id)
-    connection.execute(sa.delete(TRACES).where((TRACES.c.batch_id == batch_id) | TRACES.c.batch_id.in_(routed)))
+    connection.execute(sa.delete(ORPHANS).where((ORPHANS.c.batch_id == batch_id) | ORPHANS.c.batch_id.in_(routed)))
     connection.execute(sa.delete(ROUTED).where(ROUTED.c.of_batch == batch_id))
     return True
 
@@ -530,6 +537,11 @@ def _batch(connection: sa.Connection, row: sa.RowMapping) -> Batch:
 def _row(columns: sa.Row[Any]) -> BatchRow:
     row = BatchRow(*columns)
     return replace(row, state=State(row.state))
+
+
+def planned_at(connection: sa.Connection, batch_id: str) -> str:
+    """When a batch was planned; "" of one that is not known."""
+    return connection.scalar(sa.select(BATCHES.c.planned_at).where(BATCHES.c.id == batch_id)) or ""
 
 
 def file_row(batch_id: str, file: FileInfo) -> dict[str, object]:

@@ -43,11 +43,11 @@ def record(
     Returns:
         What no earlier batch of the source had; names inside open-ended members are not among it.
     """
-    census = result.census
-    fresh = _record_news(connection, batch, census.news, at or now())
+    statistics = result.statistics
+    fresh = _record_news(connection, batch, statistics.news, at or now())
     _add(connection, METER, ("batch_id", "day"), _days(batch, result, fresh, day_of))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
-    failed = Counter({(day, _storable(name)): number for (day, name), number in census.failed.items()})
+    failed = Counter({(day, _storable(name)): number for (day, name), number in statistics.failed.items()})
     rows = [
         {"source": batch.source, "day": day, "attribute": name, "events": number}
         for (day, name), number in failed.items()
@@ -59,18 +59,20 @@ def record(
 def _days(
     batch: Batch, result: Result, fresh: dict[SchemaDrift, FirstSeen], day_of: DayOf
 ) -> list[dict[str, Any]]:
-    census = result.census
+    statistics = result.statistics
     kinds = ("events", "quarantined", "dropped", "members_mapped", "members_unmapped", "failed_casts", "news")
     days: dict[str, Counter[str]] = {}
 
     def count(day: str, kind: str, number: int) -> None:
         days.setdefault(day, Counter())[kind] += number
 
-    for day, number in census.events.items():
+    for day, number in statistics.events.items():
         count(day, "events", number)
     for kind, counts in (
-        ("members_mapped", census.mapped), ("members_unmapped", census.unmapped), ("failed_casts", census.failed)
-    ):  # fmt: skip
+        ("members_mapped", statistics.mapped),
+        ("members_unmapped", statistics.unmapped),
+        ("failed_casts", statistics.failed),
+    ):
         for (day, _), number in counts.items():
             count(day, kind, number)
     for ref, outcome in result.outcomes.items():
@@ -88,7 +90,7 @@ def _days(
 
 def _members(connection: sa.Connection, source: str, result: Result) -> list[dict[str, Any]]:
     counts: dict[tuple[str, str], Counter[str]] = {}
-    for kind, counted in (("mapped", result.census.mapped), ("unmapped", result.census.unmapped)):
+    for kind, counted in (("mapped", result.statistics.mapped), ("unmapped", result.statistics.unmapped)):
         for (day, name), number in counted.items():
             counts.setdefault((day, _storable(name)), Counter())[kind] += number
     by_member: dict[tuple[str, str], Counter[str]] = {}

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.database import lock, upsert
+from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import NAMES, OBJECT_HASHES, OBJECT_ROWS, OBJECTS, SHOWN
+from ocsf_lake.storage.objects import ObjectRef
 
 Key = tuple[str, str]
 """URI and ETag."""
@@ -103,6 +106,33 @@ def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]
         yield from connection.execute(_joined(connection, query, numbered[start : start + ROWS]))
     for beginning, rest in odd:
         yield from connection.execute(query.where(OBJECTS.c.beginning == beginning, OBJECTS.c.rest == rest))
+
+
+def done(connection: sa.Connection, uris: Iterable[str]) -> list[ObjectRef]:
+    """The objects that were read under some URIs."""
+    row = OBJECTS.c
+    query = sa.select(row.uri, row.etag, row.size, row.stamp).where(row.state == State.DONE)
+    return [ObjectRef(*found) for found in select(connection, query, uris)]
+
+
+@dataclass(frozen=True)
+class Became:
+    """What became of an object: its state, the records that were read of it, and where those are."""
+
+    state: str
+    read: int
+    events: int
+    quarantined: int
+    dropped: int
+    reason: str | None
+
+
+def became(engine: sa.Engine, uri: str) -> list[Became]:
+    """What became of each object that had a URI."""
+    row = OBJECTS.c
+    query = sa.select(row.state, row.read, row.events, row.quarantined, row.dropped, row.reason)
+    with engine.connect() as connection:
+        return [Became(*found) for found in select(connection, query, [uri])]
 
 
 def _joined(

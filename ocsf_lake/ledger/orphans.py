@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.database import insert_new
-from ocsf_lake.ledger.tables import ROUTED, TRACES, WRITTEN
+from ocsf_lake.ledger.tables import ORPHANS, ROUTED, WRITTEN
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.store import Store
 
@@ -35,7 +35,7 @@ class Orphans:
     @staticmethod
     def note_in(connection: sa.Connection, batch_id: str, folders: Iterable[str]) -> None:
         """Says, in a transaction, in which folders files of a batch are."""
-        insert_new(connection, TRACES, [{"batch_id": batch_id, "folder": folder} for folder in folders])
+        insert_new(connection, ORPHANS, [{"batch_id": batch_id, "folder": folder} for folder in folders])
 
 
 def ids(connection: sa.Connection, batch_id: str) -> list[str]:
@@ -45,8 +45,8 @@ def ids(connection: sa.Connection, batch_id: str) -> list[str]:
 
 def folders(connection: sa.Connection, batch_id: str) -> list[str]:
     """Folders that a batch's attempts so far may have written into."""
-    of_batch = TRACES.c.batch_id.in_(ids(connection, batch_id))
-    query = sa.select(TRACES.c.folder).where(of_batch).distinct().order_by(TRACES.c.folder)
+    of_batch = ORPHANS.c.batch_id.in_(ids(connection, batch_id))
+    query = sa.select(ORPHANS.c.folder).where(of_batch).distinct().order_by(ORPHANS.c.folder)
     return list(connection.scalars(query))
 
 
@@ -60,5 +60,5 @@ def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
 
 def forget(connection: sa.Connection, batch_id: str) -> None:
     """In the transaction that ends a batch, or takes it back: nothing is left that is not registered."""
-    connection.execute(sa.delete(TRACES).where(TRACES.c.batch_id.in_(ids(connection, batch_id))))
+    connection.execute(sa.delete(ORPHANS).where(ORPHANS.c.batch_id.in_(ids(connection, batch_id))))
     connection.execute(sa.delete(WRITTEN).where(WRITTEN.c.batch_id == batch_id))

@@ -124,7 +124,7 @@ def _record_of(batch: Batch, result: Result) -> dict[str, Any]:
         "files": [_file(file) for file in result.files],
         "events_by_class": result.events_by_class, "dropped": result.dropped, "failed_casts": result.failed_casts,
         "unmapped_keys": result.unmapped_keys, "seconds": result.seconds, "duplicates": result.duplicates,
-        "variants": result.variants, "census": _census(result.census),
+        "variants": result.variants, "census": _statistics(result.statistics),
         "redaction": result.redaction and [*result.redaction, dict(result.redacted)],
     }  # fmt: skip
 
@@ -356,7 +356,7 @@ def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
     result = Result(
         outcomes, files, document["events_by_class"], document["dropped"], document["failed_casts"],
         document["unmapped_keys"], document["seconds"], document["duplicates"], document["variants"],
-        census=_census_of(document["census"]),
+        statistics=_statistics_of(document["census"]),
     )  # fmt: skip
     if redaction := document.get("redaction"):
         policy, text, hidden = redaction
@@ -364,19 +364,19 @@ def _result(number: int, document: dict[str, Any]) -> tuple[Batch, Result]:
     return Batch(members=tuple(outcomes), number=number, **document["batch"]), result
 
 
-def _census(census: Statistics) -> dict[str, Any]:
+def _statistics(statistics: Statistics) -> dict[str, Any]:
     counted = {
-        name: [[day, key, number] for (day, key), number in getattr(census, name).items()]
+        name: [[day, key, number] for (day, key), number in getattr(statistics, name).items()]
         for name in ("mapped", "unmapped", "failed")
     }
     news = [
         [item.kind, item.name, item.text, seen.records, seen.object, seen.record, seen.day]
-        for item, seen in census.news.items()
+        for item, seen in statistics.news.items()
     ]
-    return {"events": census.events, **counted, "news": news}
+    return {"events": statistics.events, **counted, "news": news}
 
 
-def _census_of(document: dict[str, Any]) -> Statistics:
+def _statistics_of(document: dict[str, Any]) -> Statistics:
     counted = {
         name: Counter({(day, key): number for day, key, number in document[name]})
         for name in ("mapped", "unmapped", "failed")

@@ -190,7 +190,7 @@ class Result:
         variants: Events with a key that the lake had, and other content.
         fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
         isolated: Records that made the program fail, in quarantine.
-        census: What its records held.
+        statistics: What its records held.
         news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
         record: Path, SHA-256 and size of the batch's record in the lake, once that is written.
@@ -209,7 +209,7 @@ class Result:
     variants: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     isolated: list[Isolated] = field(default_factory=list)
-    census: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = field(default_factory=Statistics)
     news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
     record: tuple[str, str, int] | None = None

@@ -18,7 +18,10 @@ from markupsafe import Markup, escape
 
 from ocsf_lake.pages import charts, heat, sections, todo
 from ocsf_lake.pages.facts import Facts
+from ocsf_lake.query import files
+from ocsf_lake.storage import permissions
 from ocsf_lake.text import plural, size
+from ocsf_mappers.errors import ConfigError
 from ocsf_mappers.shown import escaped, redacted
 
 FOLDER = Path(__file__).parent
@@ -35,6 +38,30 @@ LETTERS = {
 """State -> the class of its cells."""
 _SPOKEN = {"complete and proved": "complete", "empty and proved": "empty", "suspicious gap": "gap"}
 ALONE = "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def write(facts: Facts, path: Path) -> int:
+    """Writes the page to a local file, which it replaces when it is whole; gives its size.
+
+    Args:
+        facts: What it says.
+        path: The file.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    text = encoded(facts)
+    try:
+        with files.replaced(path) as part, permissions.open_file(part, facts.settings.mask) as file:
+            file.write(text)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    return len(text)
+
+
+def encoded(facts: Facts) -> bytes:
+    """The page as a file has it."""
+    return render(facts).encode("utf-8", "backslashreplace")
 
 
 def render(facts: Facts, *, prompt: str | None = None, refresh: int | None = None) -> str:

@@ -15,7 +15,7 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*: .*$", re.MULTILINE)
 
 
 @contextmanager
-def explained(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
+def translate_errors(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
     """Translates DuckDB's errors about one of the lake's files into one that names the file and what to do.
 
     Args:

@@ -52,7 +52,7 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """
     if not _reads(connection, sql):
         raise ConfigError(ONE_STATEMENT)
-    with failures.explained(lambda: failures.allowed(connection)):
+    with failures.translate_errors(lambda: failures.allowed(connection)):
         try:
             return connection.sql(sql).to_arrow_table()
         finally:
@@ -92,7 +92,7 @@ def stream(
     # Without parameters None, not {}: an empty set of them makes DuckDB prepare a SHOW, which it cannot.
     bound = dict(parameters) if parameters else None
     computing = _Computing(connection, waiting)
-    with failures.explained(lambda: failures.allowed(connection)):
+    with failures.translate_errors(lambda: failures.allowed(connection)):
         try:
             reader = computing.wait(lambda: connection.sql(sql, params=bound).to_arrow_reader(batch_rows))
         finally:
@@ -100,7 +100,7 @@ def stream(
 
     def batches() -> Iterator[pa.RecordBatch]:
         while True:
-            with failures.explained(lambda: failures.allowed(connection)):
+            with failures.translate_errors(lambda: failures.allowed(connection)):
                 try:
                     batch = computing.wait(lambda: next(reader, None))
                 except (pa.ArrowException, OSError) as error:  # so Arrow passes on DuckDB's errors
@@ -203,7 +203,7 @@ def as_text(
         raise ConfigError(ONE_STATEMENT)
     if _EXPLAIN.match(sql):
         return ["explain_key", "explain_value"], None
-    with failures.explained(lambda: failures.allowed(connection)), duck.interruptible():
+    with failures.translate_errors(lambda: failures.allowed(connection)), duck.interruptible():
         rows = connection.sql(sql)
     try:
         bare = _without_semicolon(sql)
@@ -491,7 +491,7 @@ def fetched(
         QueryError: It needs more memory than it may have.
     """
     computing = _Computing(connection, waiting)
-    with failures.explained(lambda: failures.allowed(connection)):
+    with failures.translate_errors(lambda: failures.allowed(connection)):
         try:
             return computing.wait(lambda: connection.execute(sql, dict(parameters) if parameters else None).fetchall())
         finally:

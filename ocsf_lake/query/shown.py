@@ -194,7 +194,7 @@ def _create(
     def read(paths: Sequence[str]) -> str:
         return _from_names(table, keys, paths, len(root)) if "=" in root else _from_steps(table, keys, paths)
 
-    with failures.explained(lambda: [path for paths in groups for path in paths]), duck.interruptible():
+    with failures.translate_errors(lambda: [path for paths in groups for path in paths]), duck.interruptible():
         sql = evolution.select(connection, empty, groups, read)
         connection.execute(f"CREATE VIEW {sqltext.name(name)} AS {sql}")
 

@@ -260,9 +260,9 @@ class Redactor:
         """What some records became, without what the policy hides; and how many values each rule hid."""
         events, counts = self.events(mapped.events)
         rejects, more = self.records.rejects(mapped.rejects)
-        statistics = self.records.statistics(mapped.census)
+        statistics = self.records.statistics(mapped.statistics)
         dropped = self.records.names(mapped.dropped)
-        return replace(mapped, events=events, rejects=rejects, census=statistics, dropped=dropped), counts + more
+        return replace(mapped, events=events, rejects=rejects, statistics=statistics, dropped=dropped), counts + more
 
     def events(self, events: pa.Table) -> tuple[pa.Table, Counter[str]]:
         """Events without what the policy hides, and how many values each rule hid."""

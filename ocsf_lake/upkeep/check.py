@@ -11,18 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.base import Catalog, Definition, Drift, ExpectedState, HeldFile, Kind
 from ocsf_lake.catalogs.definitions import definition
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import moving, routed, unfinished
+from ocsf_lake.ingest import moving, unfinished
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import compactions, overview, retained, written_off
+from ocsf_lake.ledger import compactions, containers, files, overview, retained, written_off
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED
 from ocsf_lake.storage import layout, permissions
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition, batch_of
@@ -222,21 +219,15 @@ class _LedgerState:
 
     def has_files(self, table: str) -> bool:
         """Whether there is any of `files`; of most tables a lake has none."""
-        query = sa.select(sa.exists().where(FILES.c.table_name == table))
-        with self._engine.connect() as connection:
-            return bool(connection.scalar(query))
+        return files.has_any(self._engine, table)
 
     def files(self, table: str) -> list[HeldFile]:
         """The files of a table that finished batches wrote, read anew; also learns which batches are open."""
-        row = FILES.c
-        columns = (row.path, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
         with self._engine.connect() as connection:
-            is_open = BATCHES.c.state != State.DONE
-            self._open = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
-            self._open |= set(connection.scalars(sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open))))
+            self._open = containers.open_ids(connection)
             self.open_folders = set(compactions.open_folders(connection))
             self.emptied = retained.folders(connection, table) if table in registry.tables() else set()
-            rows = connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)).all()
+            rows = files.rows_of_table(connection, table)
         return [HeldFile(path, Partition(table, tuple(values.split("/"))), *more) for path, values, *more in rows]
 
     def retired(self, table: str) -> set[str]:
@@ -256,7 +247,7 @@ class _LedgerState:
         """Whether a file belongs to a batch that died and that no run does again, as its raw objects are gone."""
         batch_id = batch_of(path)
         if batch_id not in self._abandoned:
-            batch = lake.ledger.batch(routed.containing_batch(lake.ledger, batch_id) or batch_id)
+            batch = lake.ledger.batch(containers.of(lake.ledger.engine, batch_id) or batch_id)
             self._abandoned[batch_id] = batch is not None and unfinished.is_abandoned(lake, batch)
         return self._abandoned[batch_id]
 

@@ -210,12 +210,7 @@ def _table(lake: Lake, table: str, before: datetime, summary: Summary, dry_run: 
                     settle_open(lake, table, lease)  # who maps its rows once more, or removes them, begins anew
                 else:
                     _one(lake, plan, lease, done)
-            if not compactions.partitions(table):
-                return  # nothing to ask the catalogs for
-            if (reason := refusal(lake, table)) is not None:
-                summary.refused[table] = reason
-                return
-            for plan in _plans(lake, compactions, table, before, summary):
+            for plan in _allowed(lake, compactions, table, before, summary):
                 lease.check()
                 try:
                     compactions.plan(plan)
@@ -245,13 +240,10 @@ def settle_open(lake: Lake, table: str, lease: Lease) -> None:
 
 def _dry(lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary) -> None:
     done = Done(table, bytes_after=None)
-    for plan in _plans(lake, compactions, table, before, summary):
+    for plan in _allowed(lake, compactions, table, before, summary):
         _count(done, plan, compactions.files(plan.old))
     if done.partitions:
-        if (reason := refusal(lake, table)) is not None:
-            summary.refused[table] = reason
-        else:
-            summary.tables.append(done)
+        summary.tables.append(done)
 
 
 def refusal(lake: Lake, table: str) -> str | None:
@@ -280,6 +272,20 @@ def unregistered(lake: Lake, table: str) -> list[str]:
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
+def _allowed(
+    lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary
+) -> Iterator[Plan]:
+    """What is to be done; nothing where the table is refused, which its catalogs are asked once there is something."""
+    plans = _plans(lake, compactions, table, before, summary)
+    if (first := next(plans, None)) is None:
+        return
+    if (reason := refusal(lake, table)) is not None:
+        summary.refused[table] = reason
+        return
+    yield first
+    yield from plans
+
+
 def _plans(lake: Lake, compactions: Compactions, table: str, before: datetime, summary: Summary) -> Iterator[Plan]:
     """What is to be done, in portions of bounded size."""
     due = [

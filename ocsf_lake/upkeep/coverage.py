@@ -14,15 +14,12 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-import sqlalchemy as sa
-
 from ocsf_lake.config import Settings
 from ocsf_lake.evidence.days import NOT_IN_LAKE, OTHER_IN_LAKE
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import delivered, objects, proofs
+from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.proofs import Fault
-from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import OBJECTS
 from ocsf_lake.storage import layout
 from ocsf_lake.upkeep import switches
 from ocsf_lake.upkeep.silence import CHANCE, Usual
@@ -233,7 +230,7 @@ def _steps(settings: Settings, asked: Asked, now: datetime, *, every_day: bool) 
                 yield judge.stream(stream, [call for call in calls if call.concerns(stream)])
 
 
-def _check(connection: sa.Connection, streams: Streams, asked: Asked, today: date) -> None:
+def _check(connection: Connection, streams: Streams, asked: Asked, today: date) -> None:
     """Says what is not there at all: of a mistyped account nothing would be missing."""
     if asked.source is not None and asked.source not in registry.sources():
         raise ConfigError(f"no source {asked.source!r}{nearest(asked.source, registry.sources())}")
@@ -279,7 +276,7 @@ class _Judge:
     """
 
     def __init__(
-        self, lake: Lake, connection: sa.Connection, first: date, last: date, now: datetime, *, open_end: bool
+        self, lake: Lake, connection: Connection, first: date, last: date, now: datetime, *, open_end: bool
     ) -> None:
         self.lake = lake
         self.connection = connection
@@ -408,8 +405,7 @@ class _Judge:
     def _came(self, faults: Sequence[Fault]) -> set[str]:
         """Log files that were not in the lake when they were verified, and are now."""
         uris = [fault.object for fault in faults if fault.what == NOT_IN_LAKE]
-        query = sa.select(OBJECTS.c.uri).where(OBJECTS.c.state == State.DONE)
-        return {uri for (uri,) in objects.select(self.connection, query, uris)}
+        return {ref.uri for ref in objects.done(self.connection, uris)}
 
     # -- by the ledger ------------------------------------------------------------------------------------------------
     def _known(self, stream: Stream, result: Covered) -> None:

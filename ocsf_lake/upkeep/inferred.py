@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import OUTCOMES, QUARANTINE, definition
 from ocsf_lake.ledger import marker
+from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.ledger import now, put_done
 from ocsf_lake.ledger.results import Batch, Kind, Outcome, Result
 from ocsf_lake.storage import layout
@@ -47,7 +47,7 @@ def prefixes() -> list[str]:
     return [*others, tables.OWN.rstrip("/"), layout.COMPACTED]
 
 
-def put(connection: sa.Connection, store: Store, paths: Sequence[str]) -> None:
+def put(connection: Connection, store: Store, paths: Sequence[str]) -> None:
     """Writes the batches, objects and files that these files of the lake are evidence of.
 
     Args:
@@ -149,7 +149,7 @@ def _keys(rows: pa.Table) -> list[tuple[str, str]]:
     return list(zip(rows["source_object"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
 
 
-def _put(connection: sa.Connection, batch_id: str, facts: _Batch) -> None:
+def _put(connection: Connection, batch_id: str, facts: _Batch) -> None:
     at = now()
     outcomes = {}
     keys = sorted({*facts.events, *facts.quarantined, *facts.closed})

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-import sqlalchemy as sa
-
 from ocsf_lake.catalogs.definitions import BESIDE
-from ocsf_lake.ingest import routed
 from ocsf_lake.lake import Lake
+from ocsf_lake.ledger import compactions, containers, files
 from ocsf_lake.ledger.compactions import Compactions
-from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, RETIRED
 from ocsf_lake.storage.objects import ObjectRef
 
 
@@ -36,7 +32,7 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
     """
     refs: dict[tuple[str, str], ObjectRef] = {}
     for current in before_merges(lake, batch_ids):
-        container = routed.containing_batch(lake.ledger, current) or current
+        container = containers.of(lake.ledger.engine, current) or current
         if (batch := lake.ledger.batch(container, done=True)) is None:
             continue
         if batch.kind is Kind.REPLAY:
@@ -67,17 +63,7 @@ def other_files(
     lake: Lake, batch_ids: Iterable[str], source: str, own: Set[str]
 ) -> list[tuple[str, int, str]]:  # fmt: skip
     """Path, size and checksum of a source's other files that may have events of the same objects."""
-    row = FILES.c
-    query = (
-        sa.select(row.path, row.bytes, row.sha256)
-        .join(BATCHES, BATCHES.c.id == row.batch_id)
-        .where(BATCHES.c.source == source, row.table_name.not_in(BESIDE))
-    )
     with lake.ledger.engine.connect() as connection:
-        new = ids = set(before_merges(lake, batch_ids))
-        while new:  # their files may have been merged, and those again
-            merges = sa.select(RETIRED.c.merge_id).where(RETIRED.c.merge_id.is_not(None))
-            new = {merge for (merge,) in select_in(connection, merges, RETIRED.c.batch_id, sorted(new))} - ids
-            ids = ids | new
-        found = [tuple(file) for file in select_in(connection, query, row.batch_id, sorted(ids))]
-    return [file for file in found if file[0] not in own]
+        ids = compactions.with_merges(connection, before_merges(lake, batch_ids))
+        known = files.of_batches(connection, ids, source, but=BESIDE)
+    return [file for file in known if file[0] not in own]

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from ocsf_lake.config import Settings
 from ocsf_lake.evidence.beside import UNCHECKED, Ingested, Verdict
 from ocsf_lake.evidence.keys import PublicKeys
@@ -24,9 +22,6 @@ from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.ledger import now as time_now
 from ocsf_lake.ledger.proofs import Fault as KeptFault
 from ocsf_lake.ledger.proofs import Proof as KeptProof
-from ocsf_lake.ledger.results import State
-from ocsf_lake.ledger.tables import BATCHES, OBJECTS
-from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, WriteError
 from ocsf_mappers.vocabulary.source import Source
 
@@ -65,7 +60,7 @@ def beside_lake(
     """
     with ExitStack() as stack:
         lake = _opened(stack, settings, beside)
-        beside.compared = _has(lake, source.name)
+        beside.compared = lake.ledger.has_read(source.name)
         if not beside.compared:
             beside.kept = False
             yield from verify(source, asked, settings, keys, summary)
@@ -89,13 +84,6 @@ def _opened(stack: ExitStack, settings: Settings, beside: Beside) -> Lake:
         lake = stack.enter_context(opened(settings, reading=True))
         beside.refused = str(error)
     return lake
-
-
-def _has(lake: Lake, source: str) -> bool:
-    """Whether the lake has ever read anything of a source."""
-    query = sa.select(BATCHES.c.id).where(BATCHES.c.source == source, BATCHES.c.state == State.DONE).limit(1)
-    with lake.ledger.engine.connect() as connection:
-        return connection.scalar(query) is not None
 
 
 @dataclass
@@ -129,11 +117,9 @@ class _Compared:
 
     def ingested(self, uris: Sequence[str]) -> Mapping[str, Sequence[Ingested]]:
         """URI -> what the lake has read under it."""
-        columns = OBJECTS.c
-        query = sa.select(columns.uri, columns.etag, columns.size, columns.stamp).where(columns.state == State.DONE)
         found: dict[str, list[Ingested]] = defaultdict(list)
         with self._lake.ledger.engine.connect() as connection:
-            refs = [ObjectRef(*row) for row in objects.select(connection, query, uris)]
+            refs = objects.done(connection, uris)
             hashes = objects.hashes(connection, (ref.key for ref in refs))
         for ref in refs:
             found[ref.uri].append(Ingested(ref, hashes.get(ref.key)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, PLACE, QUARANTINE
 from ocsf_lake.ingest import moving

@@ -15,14 +15,14 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, engines, moving, routed
+from ocsf_lake.ingest import duplicates, engines, moving
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, records, redactions, replays, written_off
+from ocsf_lake.ledger import chain, containers, records, redactions, replays, written_off
 from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
@@ -153,7 +153,7 @@ def _mapped(lake: Lake, batch_id: str, aside: Store, parts_alone: bool) -> list[
         return Passing(UNKNOWN)
     if fingerprint(fields.mapper(done.source, lake.settings), done.ocsf_version) != done.mapper_version:
         return CHANGED
-    container = routed.containing_batch(lake.ledger, batch_id)
+    container = containers.of(lake.ledger.engine, batch_id)
     of = (lake.ledger.batch(container, done=True) if container is not None else None) or done
     with replays.held(lake.leases, of.source) if of.kind is Kind.REPLAY else lake.leases.held(of.id) as lease:
         result = _rebuild(lake, of, lease, aside, parts_alone) if lease is not None else Passing(BUSY)

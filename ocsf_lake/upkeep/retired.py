@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
-
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions, generations, holds, versions
 from ocsf_lake.ledger.compactions import RetiredFile
+from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.versions import Hidden
 from ocsf_lake.storage import layout
@@ -122,7 +121,7 @@ def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> li
     return free
 
 
-def _plans(lake: Lake, connection: sa.Connection, table: str, gone: Sequence[RetiredFile]) -> list[str]:
+def _plans(lake: Lake, connection: Connection, table: str, gone: Sequence[RetiredFile]) -> list[str]:
     """The plan files of folders that have nothing else any more, or had, when somebody died who removed them."""
     folders = {layout.folder_of(file.path) for file in gone}
     emptied = {file.values for file in gone if file.is_retained}

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-import sqlalchemy as sa
-
 from ocsf_lake.inputs import discovery
 from ocsf_lake.ledger import delivered
+from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.delivered import Hour
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout
@@ -142,7 +141,7 @@ class Streams:
     """
 
     def __init__(
-        self, connection: sa.Connection, today: date, chosen: Callable[[Name], bool] | None = None
+        self, connection: Connection, today: date, chosen: Callable[[Name], bool] | None = None
     ) -> None:  # fmt: skip
         self._latest = day_of(today) + 1
         self.by_name: dict[Name, Stream] = {}

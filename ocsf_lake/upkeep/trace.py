@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake import differences
 from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, QUARANTINE

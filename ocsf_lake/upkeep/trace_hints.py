@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import sqlalchemy as sa
-
 from ocsf_lake.catalogs.definitions import DUPLICATES, NO_SOURCE, QUARANTINE
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import objects, overview, retained, written_off
-from ocsf_lake.ledger.tables import OBJECTS
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep.trace_rows import asked
 
@@ -46,19 +43,16 @@ def hints(lake: Lake, uid: str | None, uri: str | None, record: int | None) -> I
 
 
 def _of_record(lake: Lake, uri: str, number: int, *, certain: bool) -> Iterator[str]:
-    row = OBJECTS.c
-    wanted = sa.select(row.state, row.read, row.events, row.quarantined, row.dropped, row.reason)
-    with lake.ledger.engine.connect() as connection:
-        known = list(objects.select(connection, wanted, [uri]))
+    known = objects.became(lake.ledger.engine, uri)
     if not known:
         if certain:
             yield f"the ledger does not know the object {uri}"
         return
-    for state, read, events, quarantined, dropped, reason in known:
-        why = f", {reason}" if reason else ""
+    for item in known:
+        why = f", {item.reason}" if item.reason else ""
         yield (
-            f"the ledger has the object {uri} ({state}{why}): {plural(read, 'record')} read, {events:,} events, "
-            f"{quarantined:,} quarantined, {dropped:,} dropped"
+            f"the ledger has the object {uri} ({item.state}{why}): {plural(item.read, 'record')} read, "
+            f"{item.events:,} events, {item.quarantined:,} quarantined, {item.dropped:,} dropped"
         )
     given = {"object": uri, "record": number}
     here = "source_object = $object AND source_record = $record"

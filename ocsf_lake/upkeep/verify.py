@@ -21,14 +21,13 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
+import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, no_lake, opened
-from ocsf_lake.ledger import chain, compactions, marker, signing
+from ocsf_lake.ledger import chain, compactions, containers, marker, signing
 from ocsf_lake.ledger.database import MissingError
-from ocsf_lake.ledger.results import State as BatchState
-from ocsf_lake.ledger.tables import BATCHES, FILES, ROUTED, TRACES
+from ocsf_lake.ledger.tables import FILES, ORPHANS
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -201,12 +200,9 @@ class _Verifying:
         self.state.take_ledger((tuple(item) for item in files), retired)
         self._retired_in = {_without_generation(layout.folder_of(path)) for path in retired}
         self.state.take_records(LedgerRecord(*item) for item in chain.rows(connection))
-        is_open = BATCHES.c.state != BatchState.DONE
-        self._open_ids = set(connection.scalars(sa.select(BATCHES.c.id).where(is_open)))
-        routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch.in_(self._open_ids))
-        self._open_ids |= set(connection.scalars(routed))
+        self._open_ids = containers.open_ids(connection)
         self._open_folders = set(compactions.open_folders(connection))
-        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(TRACES))}
+        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(ORPHANS))}
 
     def _ledger_files(self) -> Iterator[Fault]:
         for path, ours, theirs in self.state.otherwise():

@@ -365,7 +365,7 @@ class Compiler:
         used = (*self._leftovers.whole, *self._leftovers.members)
         return [path for path in statistics.taken(self.mapper.shape, used) if self.column(path) != ABSENT]
 
-    def _census(self) -> list[str]:
+    def _member_bits(self) -> list[str]:
         leaves = self.mapper.shape.leaves
         tests = {True: "NOT IN ('{}', 'null')", False: "IS NOT NULL"}
         return list(statistics.bits([f"{self.column(path)} {tests[leaves[path]]}" for path in self._taken]))
@@ -409,7 +409,7 @@ class Compiler:
             observables=observables(self.mapper, self.schema, self.table, words),
             members=[".".join(path) for path in self._taken],
             carriers=[frozenset(self._users[path]) for path in self._taken],
-            census=[f"m{number}" for number, _ in enumerate(self._census())],
+            member_bits=[f"m{number}" for number, _ in enumerate(self._member_bits())],
             unlisted={name: f"n{number}" for number, (name, _) in enumerate(self._unlisted())},
             defaults=self.defaults,
         )
@@ -458,7 +458,7 @@ class Compiler:
             *(f"{caption.other}::VARCHAR AS {caption.other}" for caption in program.captions.values() if caption.other),
             *(f"{sql} AS u{number}" for number, (_, sql) in enumerate(self._leftovers.singles())),
             f"{self._leftovers.more('failing', [f'j{n}' for n in range(len(self._leftovers.pairs()))])} AS _more",
-            *(f"{sql} AS {name}" for name, sql in zip(program.census, self._census(), strict=True)),
+            *(f"{sql} AS {name}" for name, sql in zip(program.member_bits, self._member_bits(), strict=True)),
             *(f"{sql} AS {program.unlisted[name]}" for name, sql in self._unlisted()),
             f"(CASE WHEN failing THEN {failed_paths} END)::VARCHAR[] AS _failed",
             f"({self._problems() if validated else 'NULL'})::VARCHAR[] AS _problems",

@@ -72,7 +72,8 @@ class Program:
         observables: What is listed among the observables.
         members: Source paths of the declared members that some event map carries over.
         carriers: For each of `members`, the numbers of the event maps that carry it over.
-        census: Columns with a bit for each of `members`, set where the record has a value there (see `census.bits`).
+        member_bits: Columns with a bit for each of `members`, set where the record has a value there; see
+            `statistics.bits`.
         defaults: Path -> the value that stands where the log says nothing: 0 for an id that OCSF requires. It does not
             make its object exist.
         unlisted: Source path -> column with the text that is not among those the mapper lists, null elsewhere.
@@ -88,7 +89,7 @@ class Program:
     observables: Sequence[Observable]
     members: Sequence[str] = ()
     carriers: Sequence[frozenset[int]] = ()
-    census: Sequence[str] = ()
+    member_bits: Sequence[str] = ()
     unlisted: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, int | str] = field(default_factory=dict)
 

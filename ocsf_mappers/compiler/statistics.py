@@ -23,7 +23,7 @@ KEPT_DAYS = 100
 KEPT_CHARACTERS = 200
 
 BITS = 62
-"""Members in one column of `Program.census`: they stay clear of the sign."""
+"""Members in one column of `Program.member_bits`: they stay clear of the sign."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).days

@@ -57,25 +57,25 @@ def count(
         length: How many events.
         unmapped: The events' `unmapped`.
         objects: URI of each object that `_object` numbers.
-        carried: Where members hold something; without it `Program.census` says so.
+        carried: Where members hold something; without it `Program.member_bits` says so.
     """
     if not length:
         return Statistics()
     rows = _Rows(program, columns, length, objects)
-    census = Statistics()
+    statistics = Statistics()
     for (day, _), events in zip(rows.groups, rows.per_group(), strict=True):
-        census.events[day] += events
-    leftover = _count_unmapped(census, rows, shape, unmapped)
+        statistics.events[day] += events
+    leftover = _count_unmapped(statistics, rows, shape, unmapped)
     totals_by_member = _carried(rows, carried) if carried is not None else _bits(rows)
     for (name, totals), carriers in zip(totals_by_member, program.carriers, strict=True):
         for (day, event_map), total, over in zip(rows.groups, totals, leftover.get(name, rows.nothing), strict=True):
             # What was left over after all stands in `unmapped` under the member's own name.
             if event_map in carriers and total > over:
-                census.mapped[day, name] += total - over
+                statistics.mapped[day, name] += total - over
     if "_failed" in columns:
-        _count_failed(census, rows)
-    _count_values(census, rows)
-    return census
+        _count_failed(statistics, rows)
+    _count_values(statistics, rows)
+    return statistics
 
 
 class _Rows:
@@ -148,7 +148,9 @@ def _first(codes: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return first
 
 
-def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmapped: pa.Array) -> dict[str, list[int]]:
+def _count_unmapped(
+    statistics: Statistics, rows: _Rows, shape: RecordShape, unmapped: pa.Array
+) -> dict[str, list[int]]:
     """Counts names in `unmapped`, and gives how often each stands there in each group."""
     offsets = np.asarray(unmapped.offsets)
     keys = unmapped.keys.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
@@ -167,7 +169,7 @@ def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmappe
             row = int(np.searchsorted(offsets - offsets[0], first[number], side="right")) - 1
             kind, name = kinds(names[number]), shortened(names[number])
             if kind is not None:
-                census.news.setdefault(SchemaDrift(kind, name), rows.sighting(int(totals[number]), row))
+                statistics.news.setdefault(SchemaDrift(kind, name), rows.sighting(int(totals[number]), row))
     places = codes
     if rows.codes is not None:
         places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
@@ -175,10 +177,10 @@ def _count_unmapped(census: Statistics, rows: _Rows, shape: RecordShape, unmappe
     for place, times in _tallied(places, len(rows.groups) * len(names)):
         group, number = divmod(place, len(names))
         name = names[number]
-        census.unmapped[rows.groups[group][0], shortened(name)] += times
+        statistics.unmapped[rows.groups[group][0], shortened(name)] += times
         if name in declared:
             counts.setdefault(name, rows.nothing.copy())[group] = times
-    census.unmapped = bounded(census.unmapped, MOST_NAMES)
+    statistics.unmapped = bounded(statistics.unmapped, MOST_NAMES)
     return counts
 
 
@@ -243,7 +245,7 @@ def _kinds(shape: RecordShape) -> Any:
 
 def _bits(rows: _Rows) -> Iterator[tuple[str, list[int]]]:
     """Name of each member that is carried, and in how many rows of each group it holds something."""
-    for start, column in zip(range(0, len(rows.program.members), BITS), rows.program.census, strict=True):
+    for start, column in zip(range(0, len(rows.program.members), BITS), rows.program.member_bits, strict=True):
         names = rows.program.members[start : start + BITS]
         packed = np.ascontiguousarray(rows.numbers(column).astype("<i8")).view(np.uint8).reshape(-1, 8)
         flags = np.unpackbits(packed, axis=1, bitorder="little")
@@ -269,20 +271,20 @@ def _carried(rows: _Rows, carried: Carried) -> Iterator[tuple[str, list[int]]]:
             yield name, (counted[key] @ flags.astype(np.int64)).tolist()
 
 
-def _count_failed(census: Statistics, rows: _Rows) -> None:
+def _count_failed(statistics: Statistics, rows: _Rows) -> None:
     failed = rows.column("_failed")
     if failed.null_count == len(failed):
         return
     failed_rows = np.flatnonzero(failed.is_valid().to_numpy(zero_copy_only=False))
     for row, names in zip(failed_rows, failed.drop_null().to_pylist(), strict=True):
         for name in names:
-            census.failed[rows.day(int(row)), name] += 1
+            statistics.failed[rows.day(int(row)), name] += 1
 
 
-def _count_values(census: Statistics, rows: _Rows) -> None:
+def _count_values(statistics: Statistics, rows: _Rows) -> None:
     for name, column in rows.program.unlisted.items():
         if rows.columns[column].values.null_count < len(rows.columns[column].values):
-            _note(census, rows, DriftKind.VALUE, name, rows.column(column))
+            _note(statistics, rows, DriftKind.VALUE, name, rows.column(column))
     for path, caption in rows.program.captions.items():
         if caption.other is None or not any(caption.passes_text):
             continue
@@ -292,10 +294,10 @@ def _count_values(census: Statistics, rows: _Rows) -> None:
         if texts.null_count < len(texts) and not all(caption.passes_text):
             passes_text = pa.array(np.array(caption.passes_text, bool)[rows.numbers(EVENT_MAP)])
             texts = pc.if_else(passes_text, texts, pa.scalar(None, pa.string()))
-        _note(census, rows, DriftKind.ENUM_TEXT, path, texts)
+        _note(statistics, rows, DriftKind.ENUM_TEXT, path, texts)
 
 
-def _note(census: Statistics, rows: _Rows, kind: DriftKind, name: str, texts: pa.Array) -> None:
+def _note(statistics: Statistics, rows: _Rows, kind: DriftKind, name: str, texts: pa.Array) -> None:
     if texts.null_count == len(texts):
         return
     row_numbers = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
@@ -305,4 +307,4 @@ def _note(census: Statistics, rows: _Rows, kind: DriftKind, name: str, texts: pa
     for number in _largest(np.flatnonzero(totals).tolist(), totals):
         text = shortened(coded.dictionary[number].as_py())
         row = int(row_numbers[first[number]])
-        census.news.setdefault(SchemaDrift(kind, name, text), rows.sighting(int(totals[number]), row))
+        statistics.news.setdefault(SchemaDrift(kind, name, text), rows.sighting(int(totals[number]), row))

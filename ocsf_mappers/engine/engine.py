@@ -223,7 +223,7 @@ class Engine:
         events = pa.table({name: values[name] for name in [*self.table.arrow.names, "_table"]})
         unmapped, carried = values["unmapped"], results.carried
         counted = count(results.program, self.mapper.shape, columns, results.length, unmapped, uris, carried)
-        return Mapped(events, REJECTS.empty_table(), census=counted)
+        return Mapped(events, REJECTS.empty_table(), statistics=counted)
 
     def _map(self, batch: Batch, attempts: _Attempts) -> Mapped:
         if not len(batch):
@@ -298,7 +298,7 @@ class Engine:
         columns = {name: plain(result[name]) for name in result.column_names}
         uris = [item.uri for item in batch.objects]
         counted = count(program, self.mapper.shape, columns, len(result), unmapped, uris)
-        return Mapped(events, rejects, failed_casts=failed, census=counted)
+        return Mapped(events, rejects, failed_casts=failed, statistics=counted)
 
     def _program(self, shape: BatchShape) -> Program:
         if shape not in self._programs:

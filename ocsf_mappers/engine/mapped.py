@@ -35,7 +35,7 @@ class Mapped:
         rejects: Records that became no event, see `REJECTS`.
         dropped: Lines that are no records, per reason.
         failed_casts: Values kept as text in `unmapped`, per OCSF path.
-        census: What the records held.
+        statistics: What the records held.
         fallbacks: Name of an error -> records that were mapped row by row because it ended the faster way. Their events
             are the same; it is a mistake of ours that costs time, or records that take too much memory together.
     """
@@ -44,7 +44,7 @@ class Mapped:
     rejects: pa.Table
     dropped: Counter[str] = field(default_factory=Counter)
     failed_casts: Counter[str] = field(default_factory=Counter)
-    census: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = field(default_factory=Statistics)
     fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -60,7 +60,7 @@ def joined(parts: Sequence[Mapped]) -> Mapped:
         pa.concat_tables([part.rejects for part in parts]),
         sum((part.dropped for part in parts), Counter()),
         failed_casts=sum((part.failed_casts for part in parts), Counter()),
-        census=statistics.merged(part.census for part in parts),
+        statistics=statistics.merged(part.statistics for part in parts),
         fallbacks=sum((part.fallbacks for part in parts), Counter()),
     )
 

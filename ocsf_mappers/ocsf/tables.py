@@ -48,7 +48,6 @@ def is_reserved(name: str) -> bool:
 
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-TEXT_MAP = pa.map_(pa.string(), pa.string())
 
 _HIVE_SCALARS: Mapping[str, pa.DataType] = {
     "string": pa.string(),

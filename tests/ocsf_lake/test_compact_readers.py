@@ -283,6 +283,9 @@ def test_a_table_with_projection_is_refused_with_the_reason(readers: Readers) ->
     given = {name: table[name] for name in ("Name", "StorageDescriptor", "PartitionKeys", "TableType", "Parameters")}
     given["Parameters"] |= Projection().parameters("s3://bucket/lake")
     client.update_table(DatabaseName=place.database, TableInput=given)
+    for dry_run in (True, False):  # of a table with nothing to merge nothing is refused
+        assert compact.compact(readers.settings, older_than=timedelta(days=36_500), dry_run=dry_run).refused == {}
+        assert compact.compact(readers.settings, dry_run=dry_run).refused.keys() == {TABLE}
     summary = compact.compact(readers.settings)
     assert summary.tables == []
     assert "Athena ignores the place that a partition is registered with" in summary.refused[TABLE]

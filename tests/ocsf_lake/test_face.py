@@ -353,7 +353,25 @@ def test_an_event_is_followed_to_its_record(lake: ocsf_lake.Lake) -> None:
     (event,) = lake.trace(uid)["events"]
     assert json.loads(event["record"]["text"])["eventID"] == uid
     assert lake.trace(place, table="cloud_trail_mgmt")["events"] == [event]
+    (row,) = found.to_dicts()
+    assert lake.trace(row)["events"] == [event]
     assert lake.trace("none")["events"] == []
+    with pytest.raises(ocsf_lake.ConfigError, match="source_object and source_record"):
+        lake.trace({"uid": uid})
+
+
+@pytest.mark.slow
+def test_hours_are_rows_and_a_page_is_written(lake: ocsf_lake.Lake, tmp_path: Path) -> None:
+    first, count = lake.sql("SELECT min(hour)::DATE::VARCHAR, count(*) FROM coverage").to_dicts()[0].values()
+    assert 0 < len(lake.coverage(since=first, until=date.fromisoformat(first))) < len(lake.coverage()) == count
+    with pytest.raises(ocsf_lake.ConfigError, match="no day such as"):
+        lake.coverage(since="yesterday")
+    lake.report(tmp_path / "page.html", since="2026-03-16", until="2026-03-19")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "2026-03-17" in page
+    with pytest.raises(ocsf_lake.ConfigError, match="cannot write"):
+        lake.report(tmp_path / "nowhere" / "page.html")
 
 
 # -- a damaged lake ---------------------------------------------------------------------------------------------------

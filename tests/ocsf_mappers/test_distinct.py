@@ -86,9 +86,9 @@ def same(found: Mapped, expected: Mapped) -> None:
     assert found.dropped == expected.dropped
     assert found.failed_casts == expected.failed_casts
     for name in ("events", "mapped", "unmapped", "failed"):
-        assert +getattr(found.census, name) == +getattr(expected.census, name), name
-    assert {news: seen.records for news, seen in found.census.news.items()} == {
-        news: seen.records for news, seen in expected.census.news.items()
+        assert +getattr(found.statistics, name) == +getattr(expected.statistics, name), name
+    assert {news: seen.records for news, seen in found.statistics.news.items()} == {
+        news: seen.records for news, seen in expected.statistics.news.items()
     }
 
 
@@ -303,7 +303,7 @@ def test_records_of_many_days_that_have_nothing_in_common_take_no_more_memory(mo
     finally:
         tracemalloc.stop()
     assert len(mapped.events) == len(records)
-    assert len({day for day, _ in mapped.census.mapped}) == 99
+    assert len({day for day, _ in mapped.statistics.mapped}) == 99
     assert peak < 20_000_000, peak
 
 
@@ -314,14 +314,14 @@ def test_of_names_without_end_only_so_many_become_objects(monkeypatch: pytest.Mo
     records = [call(number, additionalEventData=data, sharedEventID=[1]) for number, data in enumerate(given)]
     engine = Engine(registry.load("aws_cloudtrail"))
     parts = parts_of(engine, *records)
-    everything = engine.map(parts).census.unmapped
+    everything = engine.map(parts).statistics.unmapped
     monkeypatch.setattr(counting, "MOST_NAMES", 4)
     made: list[str] = []
     monkeypatch.setattr(counting, "shortened", lambda name: made.append(name) or name)
     found, expected, _ = both(engine, parts)
     same(found, expected)
     inside = "additionalEventData."
-    assert found.census.unmapped == {
+    assert found.statistics.unmapped == {
         ("20260203", inside + "often"): 9, ("20260203", inside + "b"): 9, ("20260203", inside + "a"): 8,
         ("20260203", OTHER): everything.total() - 26,
     }  # fmt: skip

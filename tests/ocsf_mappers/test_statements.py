@@ -85,9 +85,10 @@ def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(mo
     assert by_place(found.events) == by_place(expected.events)
     assert by_place(found.rejects) == by_place(expected.rejects)
     assert found.failed_casts == expected.failed_casts
-    assert (found.census.mapped, found.census.unmapped) == (expected.census.mapped, expected.census.unmapped)
-    assert {what: seen.records for what, seen in found.census.news.items()} == {
-        what: seen.records for what, seen in expected.census.news.items()
+    for name in ("mapped", "unmapped"):
+        assert getattr(found.statistics, name) == getattr(expected.statistics, name)
+    assert {what: seen.records for what, seen in found.statistics.news.items()} == {
+        what: seen.records for what, seen in expected.statistics.news.items()
     }
     assert (len(shared._programs), len(shared._statements)) == (1, 1)
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger.tables.alerts import ALERT_RECEIVERS, ALERTED_FINDINGS, ALERTS
 from ocsf_lake.ledger.tables.base import ABOUT, METADATA
-from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, PURGES, ROUTED, TRACES, WRITTEN
+from ocsf_lake.ledger.tables.batches import BATCHES, DUPLICATES, FILES, KEYS, ORPHANS, PURGES, ROUTED, WRITTEN
 from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERATIONS, RETIRED
 from ocsf_lake.ledger.tables.detections import BASELINES, DETECTED_BATCHES, DETECTION_RUNS, FINDINGS, FIRST_SEEN
 from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
@@ -58,6 +58,7 @@ __all__ = [
     "OBJECTS",
     "OBJECT_HASHES",
     "OBJECT_ROWS",
+    "ORPHANS",
     "PURGES",
     "REDACTED",
     "REDACTION_BATCHES",
@@ -70,7 +71,6 @@ __all__ = [
     "SHIPPED_OBJECTS",
     "SHOWN",
     "STEPS",
-    "TRACES",
     "VERSIONS",
     "WRITTEN",
     "WRITTEN_OFF",

@@ -42,7 +42,7 @@ FILES = sa.Table(
     sa.Index("files_of_partition", "table_name", "partition"),
 )
 """The files that finished batches wrote: what queries of the lake read."""
-TRACES = sa.Table(
+ORPHANS = sa.Table(
     "traces",
     METADATA,
     sa.Column("batch_id", sa.Text, primary_key=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.tables.batches import BATCHES, TRACES
+from ocsf_lake.ledger.tables.batches import BATCHES, ORPHANS
 from ocsf_lake.ledger.tables.objects import LISTINGS, NAMES, OBJECT_ROWS
 
 
@@ -19,7 +19,7 @@ def _tell_attempts_at_replays_apart(connection: sa.Connection) -> None:
 
 
 def _say_where_files_may_be_left(connection: sa.Connection) -> None:
-    TRACES.create(connection, checkfirst=True)
+    ORPHANS.create(connection, checkfirst=True)
     connection.exec_driver_sql("INSERT INTO traces SELECT id, '' FROM batches WHERE state <> 'done' AND attempts > 0")
     if "replays" in sa.inspect(connection).get_table_names():
         connection.exec_driver_sql("INSERT INTO traces SELECT batch_id, '' FROM replays WHERE state <> 'done'")

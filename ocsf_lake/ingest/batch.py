@@ -69,7 +69,7 @@ def run(
     if engine.fingerprint != batch.mapper_version:
         raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
     if missing:
-        left_out = _failed(unfinished.move_aside(lake, batch, missing))
+        left_out = _failed(unfinished.move_aside(lake, batch, missing, lease))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
@@ -106,7 +106,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
         return None
     result = _from_record(batch, lake, lease)
     if result is None:
-        left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE))
+        left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE), lease)
         lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
         result = Result(_failed(left_out))
     return result
@@ -212,6 +212,7 @@ def _completed(
         if batch.kind is Kind.INGEST:
             lake.ledger.keep_record(batch, record)
             failpoint("kept", batch.id)
+        lease.check()
         lake.store.remove(stale)
         lake.ledger.finish(batch, result, make_visible, also, facts.done_at)
     except LostError:

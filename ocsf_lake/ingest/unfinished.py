@@ -21,6 +21,7 @@ from ocsf_lake.ingest import duplicates
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import generations, orphans, records
 from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.records import Record
@@ -206,7 +207,7 @@ def _is_half(name: str) -> bool:
 
 
 # -- moved aside ------------------------------------------------------------------------------------------------------
-def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
+def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str], lease: Lease) -> list[LeftOut]:
     """Moves what a batch has left to where nobody counts it; gives its objects that are not to be had, with the reason.
 
     A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is
@@ -215,11 +216,12 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
 
     Args:
         lake: The lake.
-        batch: An open batch; nobody else may be working on it.
+        batch: An open batch.
         missing: Its objects that are not to be had, and why.
+        lease: On the batch. Who has lost it would move what another worker has written since.
 
     Raises:
-        LostError: Another worker has ended it.
+        LostError: Another worker has ended it, or has taken it over.
         RetriableError: A store, catalog or database does not answer.
         WriteError: The lake or a catalog refused.
     """
@@ -228,11 +230,14 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
     with lake.ledger.engine.connect() as connection:
         ids, left = orphans.ids(connection, batch.id), orphans.left(connection, lake.store, batch.id)
         folders = orphans.folders(connection, batch.id)
+    lease.check()
     records.forget(lake.store, batch.id, batch.planned_at)
     for written_by in ids:
+        lease.check()
         lake.catalog.drop(written_by)
     for path in left:
         failpoint("moving aside", batch.id)
+        lease.check()
         if _is_half(path):
             lake.store.remove([path])
         else:
@@ -241,6 +246,7 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
     moved = {name for place in places for name in lake.store.sizes(place)}
     names = sorted(name for name in moved if layout.batch_of(name) in ids)
     failpoint("moved aside", batch.id)
+    lease.check()
     more = ""
     if names:
         rows, files = plural(sum(_rows(lake, name) for name in names), "row"), plural(len(names), "file")

@@ -29,7 +29,7 @@ from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.compacting import PLACES, Make, files
 from tests.ocsf_lake.compacting import log as of_calls
-from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, write
+from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, cut_off_all, write
 from tests.ocsf_lake.killed import killed_at
 from tests.ocsf_lake.losing import synced
 from tests.ocsf_lake.mortal import CrashHarness
@@ -542,11 +542,12 @@ def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
 
     def meanwhile(step: str, batch_id: str) -> None:
         if step == "recorded":
-            with opened(found) as lake:
+            with opened(found) as lake, lake.leases.held("another") as lease:
                 other = lake.ledger.batch(batch_id)
                 assert other is not None
+                assert lease is not None
                 monkeypatch.setattr(batch, "failpoint", lambda *_: None)
-                unfinished.move_aside(lake, other, dict.fromkeys(other.members, "gone"))
+                unfinished.move_aside(lake, other, dict.fromkeys(other.members, "gone"), lease)
 
     monkeypatch.setattr(batch, "failpoint", meanwhile)
     monkeypatch.setattr(retry, "sleep", lambda _: None)
@@ -554,6 +555,30 @@ def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
     ingested(logs, found)
     is_sound(found)
     assert (len(rows(found, PLACES)), len(aside(found))) == (6, 2)
+
+
+@pytest.mark.integration
+def test_a_worker_that_wakes_while_it_moves_files_moves_none_that_another_has_written_since(
+    tiny: str, logs: Path, shared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shared()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    (logs / "0.json").unlink()
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    met: list[ingest.Summary] = []
+
+    def meanwhile(step: str, _: str) -> None:
+        if step == "moving aside" and not met:
+            cut_off_all(found)
+            monkeypatch.setattr(unfinished, "failpoint", lambda *_: None)
+            met.append(ingest.resume(found))
+
+    monkeypatch.setattr(unfinished, "failpoint", meanwhile)
+    assert ingested(logs, found).busy == 1
+    assert [summary.counts.events for summary in met] == [3]
+    is_sound(found)
+    assert (rows(found, BOOKS), len(aside(found))) == ([(4, 3, 1, 0)], 2)
 
 
 @pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))

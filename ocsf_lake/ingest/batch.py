@@ -63,6 +63,7 @@ def run(
         WriteError: The lake refused a file.
     """
     left_out: Mapping[ObjectRef, Outcome] = {}
+    again = unfinished.has_left(lake, batch)
     missing = unfinished.missing(lake, batch)
     if missing and (result := _from_record(batch, lake, lease)) is not None:
         return result
@@ -73,7 +74,7 @@ def run(
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
-    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides)
+    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides, again=again)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.

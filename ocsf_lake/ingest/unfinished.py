@@ -43,8 +43,17 @@ def failpoint(step: str, batch_id: str) -> None:
     """Called between files that are moved; does nothing. Tests interrupt it here."""
 
 
+def has_left(lake: Lake, batch: Batch) -> bool:
+    """Whether earlier attempts at a batch may have left files, or have come so far that its record was kept."""
+    if batch.kind is not Kind.INGEST or not batch.attempts:
+        return False
+    with lake.ledger.engine.connect() as connection:
+        folders = orphans.folders(connection, batch.id)
+    return bool(folders) or lake.ledger.kept_record(batch.id) is not None
+
+
 def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
-    """Objects that are not to be had, and why, of a batch that may have left files; none of any other.
+    """Objects that are not to be had, and why, of a batch that `has_left` something; none of any other.
 
     Those that are closed to us are among them: S3 refuses who may not list the bucket where an object is gone as well.
 
@@ -52,12 +61,17 @@ def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
         ConfigError: The store of one refuses us altogether, so that nobody knows.
         RetriableError: One does not answer; or the database does not.
     """
-    with lake.ledger.engine.connect() as connection:
-        if batch.kind is not Kind.INGEST or not orphans.folders(connection, batch.id):
-            return {}
+    if not has_left(lake, batch):
+        return {}
     with closing(Prefetcher(batch.members, lake.settings.input_access)) as opener:
         errors = {ref: _error(opener, ref) for ref in batch.members}
     return {ref: GONE if isinstance(error, GoneError) else str(error) for ref, error in errors.items() if error}
+
+
+def is_to_be_had(lake: Lake, ref: ObjectRef) -> bool:
+    """Whether an object can be opened now, and is the one that was listed."""
+    with closing(Prefetcher((), lake.settings.input_access)) as opener:
+        return _error(opener, ref) is None
 
 
 def _error(opener: Prefetcher, ref: ObjectRef) -> ObjectError | None:

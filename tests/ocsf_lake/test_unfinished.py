@@ -208,6 +208,17 @@ def test_a_run_that_finishes_open_batches_loses_nothing_either(
     is_sound(found)
 
 
+def test_a_batch_without_rows_is_finished_by_a_run_as_well(
+    tiny: str, tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, logs = settings(), tmp_path / "logs"
+    log(logs, 0, [])
+    dead(logs, found, "kept", monkeypatch)
+    assert ingest.resume(found).not_read == []
+    assert rows(found, OBJECTS) == [(State.DONE, None, 0)]
+    is_sound(found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["written", "kept"])
 def test_neither_another_mapper_nor_many_failures_lose_it(
@@ -316,6 +327,27 @@ def test_rows_of_an_object_that_is_gone_are_not_written_over(
     assert (summary.counts.events, name, len(aside(found))) == (3, "0.json", 2)
     assert "8 rows in 2 files" in reason
     assert rows(found, BOOKS) == [(4, 3, 1, 0)]
+
+
+@pytest.mark.slow
+def test_rows_of_an_object_that_goes_while_its_batch_is_done_again_are_not_written_over(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the attempt asked for it."""
+    found = settings()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+
+    def goes(step: str, _: str) -> None:
+        if step == "begun":
+            (logs / "0.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(batch, "failpoint", goes)
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    summary = ingested(logs, found)
+    is_sound(found)
+    (reason,) = [item.reason for item in summary.not_read]
+    assert (summary.counts.events, len(aside(found)), "8 rows in 2 files" in reason) == (3, 2, True)
 
 
 @pytest.mark.slow

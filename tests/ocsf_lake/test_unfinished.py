@@ -305,6 +305,20 @@ def test_the_record_of_a_batch_that_read_nothing_stays_when_it_is_planned_again(
     is_sound(found)
 
 
+@OFTEN_SQLITE
+def test_the_files_are_still_named_when_the_key_gets_another_content(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    dead(logs, found, "written", monkeypatch)
+    synced(found)
+    log(logs, 0, [{"at": "2025-03-11T10:00:00Z"}])
+    ingested(logs, found)
+    ((reason,),) = rows(found, f"SELECT reason FROM ledger_objects WHERE state = '{State.REPLACED}'")
+    assert "given another content" in str(reason)
+    assert "8 rows in 2 files" in str(reason)
+
+
 # -- some of them are -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("step", ["written", pytest.param("kept", marks=pytest.mark.slow)])
 def test_rows_of_an_object_that_is_gone_are_not_written_over(

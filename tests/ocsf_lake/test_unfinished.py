@@ -4,15 +4,15 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.catalogs.base import Drift, Kind
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, unfinished
@@ -31,7 +31,7 @@ from tests.ocsf_lake.compacting import PLACES, Make, files
 from tests.ocsf_lake.compacting import log as of_calls
 from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, cut_off_all, write
 from tests.ocsf_lake.killed import killed_at
-from tests.ocsf_lake.losing import synced
+from tests.ocsf_lake.losing import made_anew, synced
 from tests.ocsf_lake.mortal import CrashHarness
 from tests.ocsf_lake.test_compact_readers import Readers, readers, registered  # noqa: F401 - fixtures
 from tests.ocsf_lake.test_ingest import rows
@@ -492,6 +492,51 @@ def test_who_meets_another_that_ends_a_batch_leaves_it_to_that_one(
     assert (first.ended, second.busy, second.not_read) == ({}, 1, [])
     assert (rows(found, PLACES), len(aside(found))) == ([], 2)
     is_sound(found)
+
+
+@pytest.mark.parametrize("dies", often([False, True], [False]))
+def test_what_a_batch_writes_while_sync_looks_is_not_moved(
+    dies: bool, tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger was lost, so that what a batch that died had written is nobody's, until it is done again."""
+    found = settings()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    made_anew(found)
+    checked = check.check
+
+    def meanwhile(*given: Any) -> list[Drift]:
+        findings = checked(*given)
+        monkeypatch.setattr(check, "check", checked)
+        with killed_at("written", monkeypatch) if dies else nullcontext():
+            ingested(logs, found)
+        return findings
+
+    monkeypatch.setattr(check, "check", meanwhile)
+    repair = synced(found)
+    assert ({one.kind for one in repair.found}, repair.moved) == ({Kind.FILE_FOREIGN}, [])
+    ingested(logs, found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), aside(found)) == (6, [])
+
+
+def test_two_that_move_the_same_files_aside_do_not_meet(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    ingested(logs, found)
+    for name in ("one", "two"):
+        next(Path(found.lake).rglob("*-6003.parquet")).with_name(f"{name}.parquet").write_bytes(name.encode())
+    moving = Store.move_aside
+
+    def meanwhile(self: Store, name: str) -> None:
+        monkeypatch.setattr(Store, "move_aside", moving)
+        synced(found)
+        moving(self, name)
+
+    monkeypatch.setattr(Store, "move_aside", meanwhile)
+    assert synced(found).left == []
+    assert sorted(path.name for path in aside(found)) == ["one.parquet", "two.parquet"]
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------

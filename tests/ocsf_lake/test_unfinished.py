@@ -269,6 +269,29 @@ def test_what_moved_into_another_generation_meanwhile_is_finished_there(
 
 
 @pytest.mark.slow
+def test_the_plan_of_a_generation_goes_with_its_files_whatever_a_batch_that_died_has_left_there(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its files had gone, nobody knew it any more: `catalog sync` moved it aside, and `verify lake` missed it."""
+    found = settings(batch_objects=1, compact_grace_hours=0)
+    later = range(2, 14)
+    for number in later:
+        log(logs, number, [{"at": "2025-03-11T10:00:00Z"}])
+    for number in later:
+        ingested(logs / f"{number}.json", found)
+        if number == later[3]:
+            assert compact.compact(found).tables
+            with killed_at("written", monkeypatch):
+                ingested(logs / "0.json", found)
+    assert compact.compact(found).tables
+    with opened(found) as lake:
+        assert {one.kind for one in check.check(lake)} == {Kind.FILE_UNFINISHED}
+    ingested(logs / "0.json", found)
+    assert synced(found).found == []
+    is_sound(found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", often(["mark", "drop"], ["drop"]))
 def test_where_duplicates_are_looked_for_later_batches_come_first(
     policy: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations, meter, orphans, records, redactions
+from ocsf_lake.ledger import chain, generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, LeftOut, now
@@ -174,7 +174,11 @@ def _completed(
     failpoint("written", batch.id)
     lease.check()
     of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
-    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
+    head = None
+    if any(one != duplicates.Policy.KEEP for one in (policy, *(one for one, _ in of_others.values()))):
+        with lake.ledger.engine.connect() as connection:
+            head = chain.last_number(connection)
+    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others, head)
     record = records.encoded(batch, result, facts)
     stale: list[str] = []
     earlier_ids: list[str] = []

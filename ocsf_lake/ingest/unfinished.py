@@ -8,25 +8,23 @@ Without this an attempt would write the files anew, or remove them, without thos
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations, orphans, records
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger import chain, generations, orphans, records
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
@@ -188,19 +186,18 @@ def searched(record: Record) -> list[str]:
 
 
 def _is_overtaken(lake: Lake, record: Record) -> bool:
-    assert record.batch is not None
+    assert record.facts is not None
     assert record.result is not None
     if not searched(record):
         return False
-    partitions = {(file.partition.table, "/".join(file.partition.values)) for file in record.result.all_files}
-    query = (
-        sa.select(FILES.c.table_name, FILES.c.partition)
-        .join(BATCHES, BATCHES.c.id == FILES.c.batch_id)
-        .where(BATCHES.c.done_at > record.batch.begun_at, FILES.c.class_uid.is_not(None))
-    )
+    if (head := record.facts.head) is None:
+        return True
+    partitions = {file.partition for file in record.result.all_files if file.class_uid is not None}
     with lake.ledger.engine.connect() as connection:
-        found = select_in(connection, query, FILES.c.partition, sorted({values for _, values in partitions}))
-        return any(tuple(row) in partitions for row in found)
+        # By the order of the chain: the clocks of two hosts may differ by more than a batch takes.
+        added = (path for row in chain.rows(connection, head) for path, *_ in json.loads(row.body)["added"])
+        folders = {layout.folder_of(path) for path in added}
+    return any(definitions.partition_of(folder) in partitions for folder in folders)
 
 
 def _is_surpassed(lake: Lake, record: Record) -> bool:

@@ -18,6 +18,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, unfinished
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger import ledger
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout, objects, retry, writer
@@ -309,6 +310,25 @@ def test_where_duplicates_are_looked_for_later_batches_come_first(
         synced(found)
         is_sound(found)
         assert (len(rows(found, PLACES)), len(aside(found))) == ((3, 0), (1, 1))[number]
+
+
+@pytest.mark.slow
+def test_which_batch_came_later_is_not_told_by_the_clocks_of_their_hosts(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(duplicates={"aws_cloudtrail": "drop"}, batch_objects=1)
+    logs = tmp_path / "logs"
+    write(logs / "one.json", json.dumps({"Records": [call(1), call(2)]}))
+    write(logs / "later.json", json.dumps({"Records": [call(1)]}))
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "now", lambda: "2099-01-01T00:00:00.000+00:00")
+        with killed_at("kept", monkeypatch):
+            ingest.ingest([str(logs / "one.json")], found)
+    ingest.ingest([str(logs / "later.json")], found)
+    shutil.rmtree(logs)
+    synced(found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), len(aside(found))) == (1, 1)
 
 
 @pytest.mark.slow

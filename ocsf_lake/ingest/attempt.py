@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.catalogs.definitions import DUPLICATES
-from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally
+from ocsf_lake.ingest import divide, duplicates, rejects, routed, tally, unfinished
 from ocsf_lake.ingest.divide import Failure, PartialReadError
 from ocsf_lake.ingest.parts import Part, PartBuilder, Piece, SetAsideError, Source, UnreadableError
 from ocsf_lake.ingest.plan import MOST_UNANSWERED
@@ -66,6 +66,8 @@ class Work:
             cannot be encoded is found. It costs as much as writing it, and next to never is there such a record.
         parts_alone: Whether each part has files of its own, as earlier versions wrote them.
         redaction: What is hidden of records before anything of them is written or counted; None for nothing.
+        again: Whether an earlier attempt may have written rows of objects that are gone since: nothing is written
+            without those, see `ocsf_lake.ingest.unfinished`.
     """
 
     lake: Lake
@@ -79,6 +81,7 @@ class Work:
     proves: bool = False
     parts_alone: bool = False
     redaction: Policy | None = None
+    again: bool = False
 
 
 class Attempt:
@@ -237,6 +240,8 @@ class Attempt:
         """
         divide.without_frames(error)
         if isinstance(error, ObjectError):
+            if self.work.again and not unfinished.is_to_be_had(self.lake, ref):
+                raise RetriableError(f"an object went while its batch was done again: {error}", batch=self.batch.id)
             return Failure(ref, str(error), isinstance(error, UnreadableError), error)
         if isinstance(error, RetriableError):
             self._unanswered += 1

@@ -20,7 +20,7 @@ from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations, meter, orphans, records, redactions
+from ocsf_lake.ledger import chain, generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
@@ -62,17 +62,18 @@ def run(
         WriteError: The lake refused a file.
     """
     left_out: Mapping[ObjectRef, Outcome] = {}
+    again = unfinished.has_left(lake, batch)
     missing = unfinished.missing(lake, batch)
     if missing and (result := _from_record(batch, lake, lease)) is not None:
         return result
     if engine.fingerprint != batch.mapper_version:
         raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
     if missing:
-        left_out = _failed(unfinished.move_aside(lake, batch, missing))
+        left_out = _failed(unfinished.move_aside(lake, batch, missing, lease))
     policy = duplicates.policy(lake.settings, engine.mapper)
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
-    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides)
+    work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides, again=again)
     alone = set() if policy is duplicates.Policy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.
@@ -105,7 +106,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
         return None
     result = _from_record(batch, lake, lease)
     if result is None:
-        left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE))
+        left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE), lease)
         lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
         result = Result(_failed(left_out))
     return result
@@ -172,7 +173,11 @@ def _completed(
     failpoint("written", batch.id)
     lease.check()
     of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
-    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others)
+    head = None
+    if any(one != duplicates.Policy.KEEP for one in (policy, *(one for one, _ in of_others.values()))):
+        with lake.ledger.engine.connect() as connection:
+            head = chain.last_number(connection)
+    facts = records.Facts(now(), WORKER, policy, tuple(key), of_others, head)
     record = records.encoded(batch, result, facts)
     stale: list[str] = []
     earlier_ids: list[str] = []
@@ -211,6 +216,7 @@ def _completed(
         if batch.kind is Kind.INGEST:
             lake.ledger.keep_record(batch, record)
             failpoint("kept", batch.id)
+        lease.check()
         lake.store.remove(stale)
         lake.ledger.finish(batch, result, make_visible, also, facts.done_at)
     except LostError:

@@ -18,6 +18,7 @@ from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.listing import Calls
 from ocsf_lake.lake import Lake
+from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut, program
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import objects, retry, s3
@@ -327,7 +328,7 @@ class Planner:
                         return [batch_id]  # whoever does it will say why it cannot be done
                     if missing and unfinished.is_whole(self.lake, unfinished.kept_record(self.lake, batch)):
                         return [batch_id]
-                    decided.append(self._without(batch, missing, instead_of))
+                    decided.append(self._without(batch, missing, instead_of, lease))
                 (instead,) = decided
                 # Without the batch: it was taken out by a transaction whose answer was lost.
                 planned = self.lake.ledger.plan(
@@ -341,12 +342,12 @@ class Planner:
         return retry.with_retries(once)
 
     def _without(
-        self, batch: Batch, missing: Mapping[ObjectRef, str], instead_of: Callable[[Batch], _Replacement]
+        self, batch: Batch, missing: Mapping[ObjectRef, str], instead_of: Callable[[Batch], _Replacement], lease: Lease
     ) -> _Replacement:  # fmt: skip
         """What takes the place of a batch without those of its objects that are not to be had."""
         if not missing:
             return instead_of(batch)
-        left_out = unfinished.move_aside(self.lake, batch, missing)
+        left_out = unfinished.move_aside(self.lake, batch, missing, lease)
         for one in left_out:
             self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
         rest = tuple(ref for ref in batch.members if ref not in missing)

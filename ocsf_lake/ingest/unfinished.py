@@ -8,6 +8,7 @@ Without this an attempt would write the files anew, or remove them, without thos
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -18,8 +19,8 @@ import pyarrow.parquet as pq
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.ingest import duplicates
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import generations, orphans, records
-from ocsf_lake.ledger.files import have_events_since
+from ocsf_lake.ledger import chain, generations, orphans, records
+from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.records import Record
@@ -40,8 +41,17 @@ def failpoint(step: str, batch_id: str) -> None:
     """Called between files that are moved; does nothing. Tests interrupt it here."""
 
 
+def has_left(lake: Lake, batch: Batch) -> bool:
+    """Whether earlier attempts at a batch may have left files, or have come so far that its record was kept."""
+    if batch.kind is not Kind.INGEST or not batch.attempts:
+        return False
+    with lake.ledger.engine.connect() as connection:
+        folders = orphans.folders(connection, batch.id)
+    return bool(folders) or lake.ledger.kept_record(batch.id) is not None
+
+
 def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
-    """Objects that are not to be had, and why, of a batch that may have left files; none of any other.
+    """Objects that are not to be had, and why, of a batch that `has_left` something; none of any other.
 
     Those that are closed to us are among them: S3 refuses who may not list the bucket where an object is gone as well.
 
@@ -49,12 +59,17 @@ def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
         ConfigError: The store of one refuses us altogether, so that nobody knows.
         RetriableError: One does not answer; or the database does not.
     """
-    with lake.ledger.engine.connect() as connection:
-        if batch.kind is not Kind.INGEST or not orphans.folders(connection, batch.id):
-            return {}
+    if not has_left(lake, batch):
+        return {}
     with closing(Prefetcher(batch.members, lake.settings.input_access)) as opener:
         errors = {ref: _error(opener, ref) for ref in batch.members}
     return {ref: GONE if isinstance(error, GoneError) else str(error) for ref, error in errors.items() if error}
+
+
+def is_to_be_had(lake: Lake, ref: ObjectRef) -> bool:
+    """Whether an object can be opened now, and is the one that was listed."""
+    with closing(Prefetcher((), lake.settings.input_access)) as opener:
+        return _error(opener, ref) is None
 
 
 def _error(opener: Prefetcher, ref: ObjectRef) -> ObjectError | None:
@@ -171,13 +186,18 @@ def searched(record: Record) -> list[str]:
 
 
 def _is_overtaken(lake: Lake, record: Record) -> bool:
-    assert record.batch is not None
-    assert record.batch.begun_at is not None
+    assert record.facts is not None
     assert record.result is not None
     if not searched(record):
         return False
-    partitions = {(file.partition.table, "/".join(file.partition.values)) for file in record.result.all_files}
-    return have_events_since(lake.ledger.engine, partitions, record.batch.begun_at)
+    if (head := record.facts.head) is None:
+        return True
+    partitions = {file.partition for file in record.result.all_files if file.class_uid is not None}
+    with lake.ledger.engine.connect() as connection:
+        # By the order of the chain: the clocks of two hosts may differ by more than a batch takes.
+        added = (path for row in chain.rows(connection, head) for path, *_ in json.loads(row.body)["added"])
+        folders = {layout.folder_of(path) for path in added}
+    return any(definitions.partition_of(folder) in partitions for folder in folders)
 
 
 def _is_surpassed(lake: Lake, record: Record) -> bool:
@@ -198,7 +218,7 @@ def _is_half(name: str) -> bool:
 
 
 # -- moved aside ------------------------------------------------------------------------------------------------------
-def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> list[LeftOut]:
+def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str], lease: Lease) -> list[LeftOut]:
     """Moves what a batch has left to where nobody counts it; gives its objects that are not to be had, with the reason.
 
     A worker that has lost the batch, and does not know yet, cannot end it from then on. Whoever dies in between is
@@ -207,11 +227,12 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
 
     Args:
         lake: The lake.
-        batch: An open batch; nobody else may be working on it.
+        batch: An open batch.
         missing: Its objects that are not to be had, and why.
+        lease: On the batch. Who has lost it would move what another worker has written since.
 
     Raises:
-        LostError: Another worker has ended it.
+        LostError: Another worker has ended it, or has taken it over.
         RetriableError: A store, catalog or database does not answer.
         WriteError: The lake or a catalog refused.
     """
@@ -220,11 +241,14 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
     with lake.ledger.engine.connect() as connection:
         ids, left = orphans.ids(connection, batch.id), orphans.left(connection, lake.store, batch.id)
         folders = orphans.folders(connection, batch.id)
+    lease.check()
     records.forget(lake.store, batch.id, batch.planned_at)
     for written_by in ids:
+        lease.check()
         lake.catalog.drop(written_by)
     for path in left:
         failpoint("moving aside", batch.id)
+        lease.check()
         if _is_half(path):
             lake.store.remove([path])
         else:
@@ -233,6 +257,7 @@ def move_aside(lake: Lake, batch: Batch, missing: Mapping[ObjectRef, str]) -> li
     moved = {name for place in places for name in lake.store.sizes(place)}
     names = sorted(name for name in moved if layout.batch_of(name) in ids)
     failpoint("moved aside", batch.id)
+    lease.check()
     more = ""
     if names:
         rows, files = plural(sum(_rows(lake, name) for name in names), "row"), plural(len(names), "file")

@@ -304,12 +304,12 @@ def removable(connection: sa.Connection, before: str) -> dict[str, list[RetiredF
     return by_table
 
 
-def partitions_left(connection: sa.Connection, table: str, values: Sequence[str], but: Sequence[str]) -> set[str]:
-    """Those of some partitions of which retired files, but for these, are still there."""
+def left(connection: sa.Connection, table: str, values: Sequence[str], but: Sequence[str]) -> dict[str, str]:
+    """Retired files of some partitions, but for these, that are still there: path -> values of the partition."""
     row = RETIRED.c
-    query = sa.select(row.partition, row.path).where(row.table_name == table, row.removed_at.is_(None))
+    query = sa.select(row.path, row.partition).where(row.table_name == table, row.removed_at.is_(None))
     paths = set(but)
-    return {found for found, path in select_in(connection, query, row.partition, values) if path not in paths}
+    return {path: of for path, of in select_in(connection, query, row.partition, values) if path not in paths}
 
 
 def with_merges(connection: sa.Connection, batch_ids: Iterable[str]) -> set[str]:

@@ -160,19 +160,6 @@ def rows_of_table(connection: sa.Connection, table: str) -> list[sa.Row[Any]]:
     return list(connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)))
 
 
-def have_events_since(engine: sa.Engine, partitions: Collection[tuple[str, str]], at: str) -> bool:
-    """Whether some of these partitions, of a table and values, got events of a batch that was done after a moment."""
-    row = FILES.c
-    query = (
-        sa.select(row.table_name, row.partition)
-        .join(BATCHES, BATCHES.c.id == row.batch_id)
-        .where(BATCHES.c.done_at > at, row.class_uid.is_not(None))
-    )
-    with engine.connect() as connection:
-        rows = select_in(connection, query, row.partition, sorted({values for _, values in partitions}))
-        return any(tuple(found) in partitions for found in rows)
-
-
 def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:
     values = FILES.c.partition
     query = sa.select(values).where(FILES.c.table_name == table).distinct().order_by(values)

@@ -51,6 +51,8 @@ WORKER = f"{socket.gethostname()}:{os.getpid()}"
 ANALYZED_FROM = 10_000
 """After so many new objects the database analyzes its tables anew."""
 
+_REPLACED = "its key was given another content before it was read"
+
 
 @dataclass(frozen=True)
 class Tries:
@@ -502,8 +504,9 @@ def _replace(connection: sa.Connection, members: Sequence[ObjectRef]) -> None:
     waiting = OBJECTS.c.state.in_([State.FAILED, State.SKIPPED])
     query = sa.select(OBJECTS.c.uri, OBJECTS.c.etag).where(waiting)
     gone = [(uri, etag) for uri, etag in objects.select(connection, query, etags) if etag != etags[uri]]
-    values = {"state": State.REPLACED, "reason": "its key was given another content before it was read"}
-    objects.change(connection, gone, values)
+    # Why it failed may name files that are nowhere else, see `ocsf_lake.ingest.unfinished`.
+    reason = _REPLACED + sa.func.coalesce("; before that: " + OBJECT_ROWS.c.reason, "")
+    objects.change(connection, gone, {"state": State.REPLACED, "reason": reason})
 
 
 def _discarded(connection: sa.Connection, batch_id: str, undo: Undo) -> bool:

@@ -51,6 +51,8 @@ class Facts:
         policy: What became of duplicates.
         key: The source's own key of an event.
         routed: Source of other records among them -> what became of their duplicates, and their key.
+        head: Number of the chain's last record when all files were written, where duplicates were looked for: what came
+            after it was not looked at.
     """
 
     done_at: str
@@ -58,6 +60,7 @@ class Facts:
     policy: str = "keep"
     key: tuple[str, ...] = ()
     routed: Routed = field(default_factory=dict)
+    head: int | None = None
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ def _record(number: int, document: dict[str, Any]) -> Record:
         batch = replace(batch, kind=Kind.REPLAY, planned_at=written["replay"]["planned_at"])
     facts = Facts(
         written["done_at"], written["worker"], written["policy"], tuple(written["key"]),
-        {source: (policy, key) for source, (policy, key) in written["routed"].items()},
+        {source: (policy, key) for source, (policy, key) in written["routed"].items()}, written.get("head"),
     )  # fmt: skip
     return Record(number, batch, result, facts)
 

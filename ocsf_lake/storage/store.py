@@ -284,7 +284,8 @@ class Store:
     def move_aside(self, name: str) -> None:
         """Moves a file to where nobody counts its rows, beside those of the same name that were moved there before.
 
-        On a store that cannot rename, who dies in between, or may not remove, is continued by doing it again.
+        On a store that cannot rename, who dies in between, or may not remove, is continued by doing it again. One that
+        is gone counts as moved: by somebody else.
         """
         folder, _, file = name.rpartition("/")
         to, number = f"{layout.FOREIGN}/{name}", 1
@@ -294,7 +295,8 @@ class Store:
                 return
             number += 1
             to = f"{layout.FOREIGN}/{folder}/{number}/{file}"
-        self.move(name, to)
+        with suppress(FileNotFoundError):
+            self.move(name, to)
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already count as removed."""

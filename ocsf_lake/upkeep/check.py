@@ -124,11 +124,10 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     if consistent(found):
         repair.left = found
         return repair
-    for finding in found:
-        # First of all: a file that is taken back may have a new name, under which a run that died has put it.
-        if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE:
-            lake.store.move_aside(finding.item)
-            repair.moved.append(finding.item)
+    # First of all: a file that is taken back may have a new name, under which a run that died has put it.
+    foreign = [finding for finding in found if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE]
+    for table in sorted({finding.table for finding in foreign}):
+        _move_foreign(lake, table, [finding.item for finding in foreign if finding.table == table], repair)
     for finding in found:
         if finding.kind is Kind.FILE_RETURNED:
             if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
@@ -151,6 +150,20 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     repair.refused += repair_catalogs(lake)
     repair.left = check(lake, deep)
     return repair
+
+
+def _move_foreign(lake: Lake, table: str, paths: Sequence[str], repair: Repair) -> None:
+    """Moves files of a table aside that nobody wrote, but for those that a batch has written since they were found.
+
+    A batch gives its files the same names when it is done again, as after `rebuild-ledger`.
+    """
+    expected = _LedgerState(lake.ledger)
+    files = {file.path for file in expected.files(table)}
+    for path in paths:
+        is_ours = path in files or expected.is_open(path) or layout.folder_of(path) in expected.open_folders
+        if not is_ours:
+            lake.store.move_aside(path)
+            repair.moved.append(path)
 
 
 def _end_abandoned(lake: Lake, repair: Repair) -> None:

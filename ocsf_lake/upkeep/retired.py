@@ -122,11 +122,14 @@ def _remove(lake: Lake, table: str, files: Sequence[RetiredFile], at: str) -> li
 
 
 def _plans(lake: Lake, connection: Connection, table: str, gone: Sequence[RetiredFile]) -> list[str]:
-    """The plan files of folders that have nothing else any more, or had, when somebody died who removed them."""
-    folders = {layout.folder_of(file.path) for file in gone}
-    emptied = {file.values for file in gone if file.is_retained}
-    left = compactions.partitions_left(connection, table, sorted(emptied), [file.path for file in gone])
-    partitions = {Partition(table, tuple(values.split("/"))) for values in emptied - left}
-    folders |= set(generations.current(connection, partitions).values())
-    plans = {folder: f"{folder}/{layout.PLAN}" for folder in sorted(folders) if layout.is_compacted(folder)}
-    return [plan for folder, plan in plans.items() if lake.store.sizes(folder).keys() <= {plan}]
+    """The plan files of folders whose files are all gone, or were, when somebody died who removed them.
+
+    What a batch that died has left in a folder does not count, but where its partition's files belong now.
+    """
+    partitions = {file.values: Partition(table, tuple(file.values.split("/"))) for file in gone}
+    left = compactions.left(connection, table, sorted(partitions), [file.path for file in gone])
+    now = generations.current(connection, set(partitions.values()))
+    before = {layout.folder_of(file.path) for file in gone} - {*now.values(), *map(layout.folder_of, left)}
+    emptied = {now[partitions[file.values]] for file in gone if file.is_retained and file.values not in left.values()}
+    plans = {folder: f"{folder}/{layout.PLAN}" for folder in sorted(before | emptied) if layout.is_compacted(folder)}
+    return [plan for folder, plan in plans.items() if folder in before or lake.store.sizes(folder).keys() <= {plan}]

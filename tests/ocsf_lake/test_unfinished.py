@@ -4,20 +4,21 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from ocsf_lake.catalogs.base import Kind
+from ocsf_lake.catalogs.base import Drift, Kind
 from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, unfinished
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger import ledger
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout, objects, retry, writer
@@ -29,9 +30,9 @@ from ocsf_mappers import registry
 from ocsf_mappers.errors import RetriableError, WriteError
 from tests.ocsf_lake.compacting import PLACES, Make, files
 from tests.ocsf_lake.compacting import log as of_calls
-from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, write
+from tests.ocsf_lake.conftest import OFTEN_SQLITE, at_steps, call, cut_off_all, write
 from tests.ocsf_lake.killed import killed_at
-from tests.ocsf_lake.losing import synced
+from tests.ocsf_lake.losing import made_anew, synced
 from tests.ocsf_lake.mortal import CrashHarness
 from tests.ocsf_lake.test_compact_readers import Readers, readers, registered  # noqa: F401 - fixtures
 from tests.ocsf_lake.test_ingest import rows
@@ -208,6 +209,17 @@ def test_a_run_that_finishes_open_batches_loses_nothing_either(
     is_sound(found)
 
 
+def test_a_batch_without_rows_is_finished_by_a_run_as_well(
+    tiny: str, tmp_path: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, logs = settings(), tmp_path / "logs"
+    log(logs, 0, [])
+    dead(logs, found, "kept", monkeypatch)
+    assert ingest.resume(found).not_read == []
+    assert rows(found, OBJECTS) == [(State.DONE, None, 0)]
+    is_sound(found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["written", "kept"])
 def test_neither_another_mapper_nor_many_failures_lose_it(
@@ -258,6 +270,29 @@ def test_what_moved_into_another_generation_meanwhile_is_finished_there(
 
 
 @pytest.mark.slow
+def test_the_plan_of_a_generation_goes_with_its_files_whatever_a_batch_that_died_has_left_there(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its files had gone, nobody knew it any more: `catalog sync` moved it aside, and `verify lake` missed it."""
+    found = settings(batch_objects=1, compact_grace_hours=0)
+    later = range(2, 14)
+    for number in later:
+        log(logs, number, [{"at": "2025-03-11T10:00:00Z"}])
+    for number in later:
+        ingested(logs / f"{number}.json", found)
+        if number == later[3]:
+            assert compact.compact(found).tables
+            with killed_at("written", monkeypatch):
+                ingested(logs / "0.json", found)
+    assert compact.compact(found).tables
+    with opened(found) as lake:
+        assert {one.kind for one in check.check(lake)} == {Kind.FILE_UNFINISHED}
+    ingested(logs / "0.json", found)
+    assert synced(found).found == []
+    is_sound(found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", often(["mark", "drop"], ["drop"]))
 def test_where_duplicates_are_looked_for_later_batches_come_first(
     policy: str, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +313,25 @@ def test_where_duplicates_are_looked_for_later_batches_come_first(
 
 
 @pytest.mark.slow
+def test_which_batch_came_later_is_not_told_by_the_clocks_of_their_hosts(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings(duplicates={"aws_cloudtrail": "drop"}, batch_objects=1)
+    logs = tmp_path / "logs"
+    write(logs / "one.json", json.dumps({"Records": [call(1), call(2)]}))
+    write(logs / "later.json", json.dumps({"Records": [call(1)]}))
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "now", lambda: "2099-01-01T00:00:00.000+00:00")
+        with killed_at("kept", monkeypatch):
+            ingest.ingest([str(logs / "one.json")], found)
+    ingest.ingest([str(logs / "later.json")], found)
+    shutil.rmtree(logs)
+    synced(found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), len(aside(found))) == (1, 1)
+
+
+@pytest.mark.slow
 def test_the_record_of_a_batch_that_read_nothing_stays_when_it_is_planned_again(
     tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +346,20 @@ def test_the_record_of_a_batch_that_read_nothing_stays_when_it_is_planned_again(
     ingested(logs, found)
     assert len(rows(found, PLACES)) == 6
     is_sound(found)
+
+
+@OFTEN_SQLITE
+def test_the_files_are_still_named_when_the_key_gets_another_content(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    dead(logs, found, "written", monkeypatch)
+    synced(found)
+    log(logs, 0, [{"at": "2025-03-11T10:00:00Z"}])
+    ingested(logs, found)
+    ((reason,),) = rows(found, f"SELECT reason FROM ledger_objects WHERE state = '{State.REPLACED}'")
+    assert "given another content" in str(reason)
+    assert "8 rows in 2 files" in str(reason)
 
 
 # -- some of them are -------------------------------------------------------------------------------------------------
@@ -316,6 +384,27 @@ def test_rows_of_an_object_that_is_gone_are_not_written_over(
     assert (summary.counts.events, name, len(aside(found))) == (3, "0.json", 2)
     assert "8 rows in 2 files" in reason
     assert rows(found, BOOKS) == [(4, 3, 1, 0)]
+
+
+@pytest.mark.slow
+def test_rows_of_an_object_that_goes_while_its_batch_is_done_again_are_not_written_over(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the attempt asked for it."""
+    found = settings()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+
+    def goes(step: str, _: str) -> None:
+        if step == "begun":
+            (logs / "0.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(batch, "failpoint", goes)
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    summary = ingested(logs, found)
+    is_sound(found)
+    (reason,) = [item.reason for item in summary.not_read]
+    assert (summary.counts.events, len(aside(found)), "8 rows in 2 files" in reason) == (3, 2, True)
 
 
 @pytest.mark.slow
@@ -448,6 +537,51 @@ def test_who_meets_another_that_ends_a_batch_leaves_it_to_that_one(
     is_sound(found)
 
 
+@pytest.mark.parametrize("dies", often([False, True], [False]))
+def test_what_a_batch_writes_while_sync_looks_is_not_moved(
+    dies: bool, tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger was lost, so that what a batch that died had written is nobody's, until it is done again."""
+    found = settings()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    made_anew(found)
+    checked = check.check
+
+    def meanwhile(*given: Any) -> list[Drift]:
+        findings = checked(*given)
+        monkeypatch.setattr(check, "check", checked)
+        with killed_at("written", monkeypatch) if dies else nullcontext():
+            ingested(logs, found)
+        return findings
+
+    monkeypatch.setattr(check, "check", meanwhile)
+    repair = synced(found)
+    assert ({one.kind for one in repair.found}, repair.moved) == ({Kind.FILE_FOREIGN}, [])
+    ingested(logs, found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), aside(found)) == (6, [])
+
+
+def test_two_that_move_the_same_files_aside_do_not_meet(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    ingested(logs, found)
+    for name in ("one", "two"):
+        next(Path(found.lake).rglob("*-6003.parquet")).with_name(f"{name}.parquet").write_bytes(name.encode())
+    moving = Store.move_aside
+
+    def meanwhile(self: Store, name: str) -> None:
+        monkeypatch.setattr(Store, "move_aside", moving)
+        synced(found)
+        moving(self, name)
+
+    monkeypatch.setattr(Store, "move_aside", meanwhile)
+    assert synced(found).left == []
+    assert sorted(path.name for path in aside(found)) == ["one.parquet", "two.parquet"]
+
+
 # -- killed -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("step", "some"),
@@ -542,11 +676,12 @@ def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
 
     def meanwhile(step: str, batch_id: str) -> None:
         if step == "recorded":
-            with opened(found) as lake:
+            with opened(found) as lake, lake.leases.held("another") as lease:
                 other = lake.ledger.batch(batch_id)
                 assert other is not None
+                assert lease is not None
                 monkeypatch.setattr(batch, "failpoint", lambda *_: None)
-                unfinished.move_aside(lake, other, dict.fromkeys(other.members, "gone"))
+                unfinished.move_aside(lake, other, dict.fromkeys(other.members, "gone"), lease)
 
     monkeypatch.setattr(batch, "failpoint", meanwhile)
     monkeypatch.setattr(retry, "sleep", lambda _: None)
@@ -554,6 +689,30 @@ def test_a_worker_that_lost_its_batch_cannot_end_it_once_its_files_are_moved(
     ingested(logs, found)
     is_sound(found)
     assert (len(rows(found, PLACES)), len(aside(found))) == (6, 2)
+
+
+@pytest.mark.integration
+def test_a_worker_that_wakes_while_it_moves_files_moves_none_that_another_has_written_since(
+    tiny: str, logs: Path, shared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shared()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    (logs / "0.json").unlink()
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    met: list[ingest.Summary] = []
+
+    def meanwhile(step: str, _: str) -> None:
+        if step == "moving aside" and not met:
+            cut_off_all(found)
+            monkeypatch.setattr(unfinished, "failpoint", lambda *_: None)
+            met.append(ingest.resume(found))
+
+    monkeypatch.setattr(unfinished, "failpoint", meanwhile)
+    assert ingested(logs, found).busy == 1
+    assert [summary.counts.events for summary in met] == [3]
+    is_sound(found)
+    assert (rows(found, BOOKS), len(aside(found))) == ([(4, 3, 1, 0)], 2)
 
 
 @pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))

@@ -34,6 +34,7 @@ SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
 NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
 NO_FILE = "no files, but pipes, sockets or devices"
+OF_THE_LAKE = "the lake's own files"
 FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
 """Why a name is passed over."""
 

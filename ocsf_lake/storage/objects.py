@@ -108,6 +108,8 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
 
 def _as_named(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     """The same without a look for links on the way, which costs a call of the system for each step of a path."""
+    if not uri.strip():
+        raise ConfigError("a URI is empty, as a variable is that was not set; . stands for the working folder")
     _check_no_secret(uri)
     if s3.concerns(uri):
         bucket, _, key = uri.partition("://")[2].partition("/")

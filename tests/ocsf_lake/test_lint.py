@@ -144,6 +144,30 @@ def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None
     assert lint.lint(sql).findings == []
 
 
+@pytest.mark.parametrize(
+    ("condition", "is_told"),
+    [
+        ("src_endpoint.ip BETWEEN '10.0.0.0' AND '10.255.255.255'", True),
+        ("src_endpoint.ip >= '2001:db8::'", True),
+        ("'10.0.0.0' < dst_endpoint.ip", True),
+        ("src_endpoint.ip > 'a'", False),
+        ("src_endpoint.ip > dst_endpoint.ip", False),
+        ("src_endpoint.ip = '10.0.0.1'", False),
+    ],
+)
+def test_addresses_as_bounds_are_told(condition: str, is_told: bool) -> None:
+    sql = where(condition)
+    found = [finding.rule for finding in lint.lint(sql).findings]
+    assert ("other-addresses" in found) is is_told
+    assert bool(lint.explanations(sql, "trino", is_empty=False)) is is_told
+
+
+def test_addresses_as_bounds_are_looked_for_where_there_are_rows() -> None:
+    assert lint.concerns("FROM vpc_flow WHERE src_endpoint.ip BETWEEN '10.0.0.0' AND '10.255.255.255'")
+    assert lint.concerns("FROM vpc_flow WHERE src_endpoint.\"ip\" >= '10.0.0.0'")
+    assert not lint.concerns("FROM vpc_flow WHERE src_endpoint.ip = '10.0.0.1'")
+
+
 def test_bounds_in_two_units_are_told_and_not_corrected() -> None:
     sql = where("time BETWEEN 1688990400 AND '2023-07-10'")
     assert [(finding.rule, finding.instead) for finding in lint.lint(sql).findings] == [("other-times", "")]

@@ -230,6 +230,17 @@ def test_find_looks_into_json_maps_lists_and_quarantine(ocsf_lake: RunCommand, r
     assert f"unmapped.{entry['e']['key']}" in {row["path"] for row in found}
 
 
+def test_find_of_a_part_that_quarantine_has_says_that_events_are_searched_for_whole_values(
+    ocsf_lake: RunCommand, ready_lake: Path
+) -> None:
+    lake = "--lake", str(ready_lake)
+    (raw,) = json.loads(ocsf_lake("query", "SELECT raw FROM quarantine LIMIT 1", "--format", "json", *lake).out)
+    part = max(raw["raw"].split(), key=len)[1:-1]
+    run = ocsf_lake("find", "--json", *lake, "--", part)
+    assert {row["table_name"] for row in json.loads(run.out)} == {"quarantine"}
+    assert f"{part} is in no event: a value is found as a whole, not a part of a longer one" in run.err
+
+
 def test_find_of_nothing_or_of_days_the_wrong_way_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     assert ocsf_lake("find", " ", "--lake", str(ready_lake)).code == 2
     assert ocsf_lake("find", "x", "--to", "9999-12-31", "--lake", str(ready_lake)).code == 0

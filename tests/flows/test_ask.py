@@ -550,6 +550,17 @@ def test_the_prompt_asks_completes_goes_on_after_errors_and_stops_queries(
 
 
 @pytest.mark.slow
+def test_words_of_other_prompts_are_no_statements(ready_lake: Path, tmp_path: Path) -> None:
+    with Terminal("query", "--lake", str(ready_lake), TERM="xterm", XDG_STATE_HOME=str(tmp_path)) as shell:
+        shell.until("ocsf-lake>")
+        shell.type("help\r")
+        shell.until("Tab completes")
+        shell.until("ocsf-lake>")
+        shell.type("Exit\r")
+        assert shell.code() == 0
+
+
+@pytest.mark.slow
 def test_an_interrupt_ends_a_query_with_one_line_and_130(ready_lake: Path) -> None:
     with Terminal("query", HEAVY, "--lake", str(ready_lake), TERM="xterm") as shell:
         shell.until("^C stops")

@@ -136,6 +136,8 @@ def lint(sql: str, dialect: str = "trino", *, every_table: bool = False) -> Repo
         tree = sqlglot.parse_one(sql, read=dialect)
     except sqlglot.errors.SqlglotError as error:
         raise ConfigError(f"the query cannot be read: {error}") from error
+    if isinstance(tree, exp.Condition | exp.Alias):  # a name by itself, that of a file, say, is an expression
+        raise ConfigError(f"{sql!r} is no query; `ocsf-lake rules check FILE` looks at those saved in .sql files")
     findings: list[Hint] = []
     for select in list(tree.find_all(exp.Select)):
         if any(security_lake.table_of(table.name) for table in _own_tables(select)):

@@ -261,3 +261,13 @@ def test_views_are_made_for_the_regions_asked_for() -> None:
     assert made in statements
     with pytest.raises(ConfigError, match="no name"):
         list(security_lake.views("ocsf_lake", ["eu'; DROP TABLE x"]))
+
+
+@pytest.mark.parametrize("dialect", ["trino", "duckdb"])
+def test_what_is_no_query_is_not_a_query_without_mistakes(dialect: str) -> None:
+    for text in ("selct", "saved.sql", "queries/saved.sql", "action = 'REJECT'"):
+        with pytest.raises(ConfigError, match="is no query"):
+            lint.lint(text, dialect)
+        assert lint.explanations(text, dialect, is_empty=True) == []
+    for sql in ("FROM vpc_flow", "TABLE vpc_flow", "DESCRIBE vpc_flow", "(SELECT 1)", "SELECT 1 UNION SELECT 2"):
+        assert lint.lint(sql, dialect)

@@ -7,6 +7,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -178,17 +179,19 @@ def archive(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("packed", "kind"),
+    ("pack", "kind"),
     [
-        (archive("zip"), "a ZIP archive"),
-        (archive("tar"), "a tar archive"),
-        (gzip.compress(archive("tar")), "a tar archive"),
-        (bz2.compress(SHORT), "compressed by bzip2"),
-        (lzma.compress(SHORT), "compressed by xz"),
+        (lambda: archive("zip"), "a ZIP archive"),
+        (lambda: archive("tar"), "a tar archive"),
+        (lambda: gzip.compress(archive("tar")), "a tar archive"),
+        (lambda: bz2.compress(SHORT), "compressed by bzip2"),
+        (lambda: lzma.compress(SHORT), "compressed by xz"),
     ],
+    ids=["zip", "tar", "tar.gz", "bz2", "xz"],
 )
-def test_what_is_not_opened_is_no_text(packed: bytes, kind: str) -> None:
-    assert read_until_error(packed) == (b"", f"it is {kind}, which is not opened: unpack it, and name what was in it")
+def test_what_is_not_opened_is_no_text(pack: Callable[[], bytes], kind: str) -> None:
+    said = f"it is {kind}, which is not opened: unpack it, and name what was in it"
+    assert read_until_error(pack()) == (b"", said)
 
 
 def test_a_utf_16_text_with_an_odd_byte_keeps_the_rest() -> None:

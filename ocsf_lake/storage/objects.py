@@ -185,8 +185,14 @@ def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
         if is_local(fs):
             _check_no_pipe(uri)
         with s3.translate_errors(uri):
-            if kind(fs, path) is None and not _GLOB & set(path):
+            if kind(fs, path) is not None:
+                continue
+            if not _GLOB & set(path):
                 raise ConfigError(f"there is nothing at {uri!r}" + (f": {_ASKED_AGAIN}" if uri == "-" else ""))
+            # A pattern may match nothing today; what is misspelt in the folders before it never will.
+            folder = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0]
+            if folder and kind(fs, folder) is None:
+                raise ConfigError(f"there is nothing at {folder!r}, where {uri!r} begins")
 
 
 def _check_no_pipe(uri: str) -> None:

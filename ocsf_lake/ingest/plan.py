@@ -6,7 +6,7 @@ A database that is away for a minute is waited for at each step, so that what ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -177,11 +177,13 @@ class Planner:
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         again: Whether an object that failed too often is tried again all the same.
         passed: Takes what is passed over: the lake's own files, where it lies below what was listed.
+        named: URIs of objects that are asked for by name; those are taken even where they are the lake's own.
     """
 
     def __init__(
         self, lake: Lake, mappers: MutableMapping[str, Mapper], broken: Mapping[str, str] | None = None,
         again: Callable[[ObjectRef], bool] = lambda _: False, passed: dict[str, Names] | None = None,
+        named: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.lake = lake
         self.settings = lake.settings
@@ -194,6 +196,7 @@ class Planner:
         self.keep_settled = False
         self._versions: dict[str, str] = {}
         self._passed = {} if passed is None else passed
+        self._named = named
         self._roots = [f"{objects.uri_of(uri, lake.settings.lake_access)}/" for uri in _roots(lake.settings)]
 
     def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
@@ -381,7 +384,8 @@ class Planner:
         """Objects without the files of the lake: read as logs, they would grow with each run."""
         others = []
         for ref in refs:
-            if any(ref.uri.startswith(root) and layout.is_own(ref.uri[len(root) :]) for root in self._roots):
+            below = (ref.uri[len(root) :] for root in self._roots if ref.uri.startswith(root))
+            if any(map(layout.is_own, below)) and ref.uri not in self._named:
                 self._passed.setdefault(objects.OF_THE_LAKE, Names()).add(ref.uri)
             else:
                 others.append(ref)

@@ -358,7 +358,7 @@ class _Asked:
         named = {objects.uri_of(uri, self.access) for uri in self.uris}
         calls, begun = listing.Calls(), now or datetime.now(UTC)
         planner = Planner(
-            lake, self.mappers, self.broken, lambda ref: self.again or ref.uri in named, passed=calls.passed
+            lake, self.mappers, self.broken, lambda ref: self.again or ref.uri in named, calls.passed, named
         )
         source = self.source
         planner.keep_settled = source is not None

@@ -270,3 +270,6 @@ def test_the_lake_s_own_files_are_no_logs_and_what_lies_beside_them_is_read(tmp_
         assert f"{tmp_path.as_uri()}/state/_ledger/ledger.db" in passed[1].some
     asked = ("aws_cloudtrail", uri, date(2025, 3, 1), date(2025, 3, 31), found)
     assert backfill.estimate(*asked).objects == backfill.backfill(*asked).listed == 2
+    # What detections find is written below the lake and ingested by its name.
+    named = write(tmp_path / "_detections/c.json", json.dumps({"Records": [call(99)]}))
+    assert ingest.ingest([str(named)], found).counts.events == 1

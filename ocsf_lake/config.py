@@ -330,6 +330,14 @@ class Settings(BaseSettings):
             )
         return version
 
+    @field_validator("lake", "state", "mappers", "redaction_key_file", mode="before")
+    @classmethod
+    def _named(cls, place: object) -> object:
+        # As a path it would be the working folder: a lake would be made there, and what Python it has be run.
+        if isinstance(place, str) and not place.strip():
+            raise ValueError("it is empty, as a variable is that was not set; name a place, or leave it out")
+        return place
+
     @field_validator("iceberg_properties")
     @classmethod
     def _no_settings(cls, properties: dict[str, str]) -> dict[str, str]:
@@ -340,9 +348,11 @@ class Settings(BaseSettings):
 
     @field_validator("s3_endpoint", "glue_endpoint")
     @classmethod
-    def _no_password(cls, url: str | None) -> str | None:
+    def _is_address(cls, url: str | None) -> str | None:
         if url and "@" in url:
             raise ValueError("it names a user or password; credentials come from the environment or a role")
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("it is no URL that begins with http:// or https://")
         return url
 
     def use_mappers(self) -> None:

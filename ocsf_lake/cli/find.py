@@ -57,18 +57,18 @@ def find(
             waiting.clear()
             answer = answers.Answer(connection, finding.FOUND)
             answer.show(answers.Form.JSON if as_json else answers.Form.TABLE)
+            ((events,),) = query.fetched(connection, finding.EVENTS)
         terminal.say(*query.lacking(config, *finding.reads(tables, first, last)))
-        if not answer.rows:
-            terminal.say(_not_found(value, tables, bool(first or last)))
+        if not events:
+            terminal.say(_not_found(value, tables, bool(first or last), bool(answer.rows)))
 
 
-def _not_found(value: str, tables: list[str], narrowed: bool) -> str:
+def _not_found(value: str, tables: list[str], narrowed: bool, quarantined: bool) -> str:
     days = " on those days" if narrowed else ""
     spaces = "; this one begins or ends with white space" if value != value.strip() else ""
-    return (
-        f"{value} is in none of {terminal.plural(len(tables), 'table')}{days}: a value is found as a whole, not a part "
-        f"of a longer one{spaces}"
-    )
+    others = "; of records in quarantine all text is looked through" if quarantined else ""
+    where = f"no event{days}" if quarantined else f"none of {terminal.plural(len(tables), 'table')}{days}"
+    return f"{value} is in {where}: a value is found as a whole, not a part of a longer one{others}{spaces}"
 
 
 def tables(lake: LakeOption = None, as_json: JsonOption = False) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.options import JsonOption, LakeOption, VersionOption, settings
-from ocsf_lake.ingest.summary import COLUMNS, as_dict, failed, reasons, row
+from ocsf_lake.ingest.summary import COLUMNS, as_dict, failed, reasons, refused, row
 
 if TYPE_CHECKING:
     from ocsf_lake.ingest.run import SourceSummary, Summary
@@ -153,6 +153,8 @@ def tell(summary: Summary) -> None:
         )
     _tell_copies(summary.copies)
     _tell_failures(summary)
+    if reason := refused(summary):
+        terminal.say(f"{reason}; if they are of another source, `ocsf-lake ingest SOURCE URI` reads them as that one")
     if summary.counts.quarantined:
         terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
     from ocsf_lake.ledger.results import State

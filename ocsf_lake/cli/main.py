@@ -60,6 +60,7 @@ HINTS = {
     "WriteError": "mend that and run the same command again: it continues where this one stopped",
     "RetriableError": "run the same command again: it continues where this one stopped",
     "CountError": "please report this; nothing of that batch is visible, and no object is marked as read",
+    "PermissionError": "let this user read and write it and enter the folders above it, then run the command again",
     "MappingError": "the mapper has to be corrected; CONTRIBUTING.md says how they are written",
 }
 """Error -> the next step, where the message does not name it."""

@@ -22,6 +22,9 @@ HELP = (
     ".help, .quit",
 )
 
+_WORDS = ("help", "quit", "exit")
+"""No statement begins with these; alone they are what they are with a dot, as at other prompts."""
+
 
 def run(
     config: Settings, own: Mapping[str, Any], ask: Callable[[str], None], commands: Mapping[str, Callable[..., None]]
@@ -43,6 +46,8 @@ def run(
             continue
         except EOFError:
             return
+        if text.rstrip(";").lower() in _WORDS:
+            text = f".{text.lower()}"
         if text.rstrip(";") in (".quit", ".exit"):
             return
         if text.rstrip("; \n"):
@@ -88,7 +93,7 @@ def _session(config: Settings, own: Mapping[str, Any]) -> PromptSession[str]:
     @Condition
     def whole() -> bool:
         text = session.default_buffer.text.strip()
-        return not text or text.startswith(".") or text.endswith(";")
+        return not text or text.startswith(".") or text.endswith(";") or text.lower() in _WORDS
 
     @keys.add("enter", filter=whole)
     def _(event: Any) -> None:

@@ -427,6 +427,8 @@ class Result:
         problems += [f"record {item.record} of {item.uri}: {item.reason}" for item in summary.isolated]
         for (state, reason), items in summaries.reasons(summary):
             problems.append(f"{text.plural(len(items), 'object')} {state.replace('_', ' ')}: {reason}")
+        if (refused := summaries.refused(summary)) is not None:
+            problems.append(refused)
         return problems
 
     def to_dict(self) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def estimate(
         # Of a lake that is not there nothing is known, and an estimate does not make one.
         lake = stack.enter_context(opened(settings, absent=True))
         window.seen = Seen(lake.ledger.engine)
-        counted = Planner(lake, usable).counted(window.pages(settings.input_access), source)
+        planner = Planner(lake, usable, passed=window.calls.passed)
+        counted = planner.counted(window.pages(settings.input_access), source)
         rate = lake.ledger.rate(source)
     return Estimate(
         objects=counted.objects,
@@ -124,7 +125,8 @@ def planned(
 def plan_window(window: Window, lake: Lake, usable: MutableMapping[str, Mapper]) -> Planned:
     """Plans what is new of a listing; `usable` as `plan.mappers` gives it."""
     window.seen = Seen(lake.ledger.engine)
-    planned = Planner(lake, usable).plan(window.pages(lake.settings.input_access), window.source)
+    planner = Planner(lake, usable, passed=window.calls.passed)
+    planned = planner.plan(window.pages(lake.settings.input_access), window.source)
     planned.add_calls(window.calls)
     planned.undetermined = window.undetermined
     planned.coverage = window.coverage

@@ -6,7 +6,7 @@ A database that is away for a minute is waited for at each step, so that what ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,12 +16,12 @@ from ocsf_lake.ingest import attempts, divide, undo, unfinished
 from ocsf_lake.ingest.batch_builder import BatchBuilder, batches
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
-from ocsf_lake.inputs.listing import Calls
+from ocsf_lake.inputs.listing import Calls, Names
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut, program
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
-from ocsf_lake.storage import objects, retry, s3
+from ocsf_lake.storage import layout, objects, retry, s3
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers import Mapper, registry
 from ocsf_mappers.engine.fingerprint import fingerprint
@@ -177,11 +177,14 @@ class Planner:
         mappers: Name of a source -> its mapper; objects of other sources are skipped. What does not compile is removed.
         broken: Name of a source that cannot be used -> why; its objects and batches wait.
         again: Whether an object that failed too often is tried again all the same.
+        passed: Takes what is passed over: the lake's own files, where it lies below what was listed.
+        named: URIs of objects that are asked for by name; those are taken even where they are the lake's own.
     """
 
     def __init__(
         self, lake: Lake, mappers: MutableMapping[str, Mapper], broken: Mapping[str, str] | None = None,
-        again: Callable[[ObjectRef], bool] = lambda _: False,
+        again: Callable[[ObjectRef], bool] = lambda _: False, passed: dict[str, Names] | None = None,
+        named: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.lake = lake
         self.settings = lake.settings
@@ -193,6 +196,9 @@ class Planner:
         """Listed objects that earlier runs have read or set aside; kept where `keep_settled` says so."""
         self.keep_settled = False
         self._versions: dict[str, str] = {}
+        self._passed = {} if passed is None else passed
+        self._named = named
+        self._roots = [f"{objects.uri_of(uri, lake.settings.lake_access)}/" for uri in _roots(lake.settings)]
 
     def plan(self, pages: Iterable[Sequence[ObjectRef]], source: str | None) -> Planned:
         """Plans what is new on pages of listed objects.
@@ -204,7 +210,7 @@ class Planner:
         waiting = PlanBuffer(self)
         open_ids: dict[str, None] = {}
         mistaken: dict[str, set[tuple[str, str]]] = {}
-        for chunk in _chunks(pages):
+        for chunk in _chunks(map(self._without_own, pages)):
             refs = {ref.key: ref for ref in self._with_etags(chunk) if ref.key not in waiting.keys}
             self.planned.listed += len(refs)
             self._group(self._unsettled(list(refs.values()), open_ids, source, mistaken), source, waiting)
@@ -228,7 +234,7 @@ class Planner:
         count = Count()
         builder = BatchBuilder(source, "", self.settings)
         open_ids: set[str] = set()
-        for chunk in _chunks(pages):
+        for chunk in _chunks(map(self._without_own, pages)):
             etags = self.lake.ledger.etags(chunk)
             refs = [replace(ref, etag=ref.etag or etags.get((ref.uri, ref.size, ref.stamp), "")) for ref in chunk]
             states = self.lake.ledger.states(refs)
@@ -374,6 +380,17 @@ class Planner:
                 del self.mappers[source]
                 self.planned.broken[source] = f"source {source!r} cannot be used: {divide.described(error)}"
         return source in self.mappers
+
+    def _without_own(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+        """Objects without the files of the lake: read as logs, they would grow with each run."""
+        others = []
+        for ref in refs:
+            below = (ref.uri[len(root) :] for root in self._roots if ref.uri.startswith(root))
+            if any(map(layout.is_own, below)) and ref.uri not in self._named:
+                self._passed.setdefault(objects.OF_THE_LAKE, Names()).add(ref.uri)
+            else:
+                others.append(ref)
+        return others
 
     # -- one chunk ----------------------------------------------------------------------------------------------------
     def _with_etags(self, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
@@ -558,6 +575,11 @@ class PlanBuffer:
             version = self.planner.version(source)
             self._builders[source] = BatchBuilder(source, version, self.planner.settings)
         return self._builders[source]
+
+
+def _roots(settings: Settings) -> list[str]:
+    """Where files of the lake lie: its root, and the folder of its ledger if that is another one."""
+    return [settings.lake, *([str(settings.state)] if settings.state is not None else [])]
 
 
 def _chunks(pages: Iterable[Sequence[ObjectRef]]) -> Iterator[list[ObjectRef]]:

@@ -356,11 +356,13 @@ class _Asked:
         """Plans what is new; `now` as in `plan`."""
         reread.clean(lake)
         named = {objects.uri_of(uri, self.access) for uri in self.uris}
-        planner = Planner(lake, self.mappers, self.broken, lambda ref: self.again or ref.uri in named)
+        calls, begun = listing.Calls(), now or datetime.now(UTC)
+        planner = Planner(
+            lake, self.mappers, self.broken, lambda ref: self.again or ref.uri in named, calls.passed, named
+        )
         source = self.source
         planner.keep_settled = source is not None
         mapper = planner.version(source) if source is not None and source in planner.mappers else ""
-        calls, begun = listing.Calls(), now or datetime.now(UTC)
         listings = [Listing(uri, source, mapper, lake, calls, begun, self.whole) for uri in self.uris]
         planned = planner.plan((page for one in listings for page in one.pages()), source)
         if source is not None and source in planner.mappers:

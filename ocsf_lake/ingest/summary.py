@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ocsf_lake.text import Lines, count, duration, size
+from ocsf_lake.text import Lines, count, duration, plural, size
 
 if TYPE_CHECKING:
     from ocsf_lake.ingest.run import NotRead, SourceSummary, Summary
@@ -15,13 +15,21 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 
 
 def failed(summary: Summary) -> bool:
-    """Whether something failed or is kept as another source, or objects were named and none was of any use."""
+    """Whether something failed or is kept as another source, or nothing of what was named or read was of any use."""
     from ocsf_lake.ledger.results import State
 
     states = summary.unread.numbers
     useless = bool(states[State.SKIPPED]) and states.total() == summary.listed
     wrong = states[State.FAILED] or states[State.KEPT] or summary.failures or summary.isolated or summary.broken
-    return bool(wrong) or useless
+    return bool(wrong) or useless or refused(summary) is not None
+
+
+def refused(summary: Summary) -> str | None:
+    """That what was read is in quarantine and nothing of it an event, as where it is of another source; else None."""
+    counts = summary.counts
+    if counts.events or not counts.quarantined or any(source.duplicates for source in summary.sources.values()):
+        return None
+    return f"{plural(counts.quarantined, 'record')} in quarantine, and none became an event"
 
 
 def as_dict(summary: Summary) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
@@ -36,6 +37,12 @@ def translate_errors(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
         raised = _RAISED.findall(message) if message.startswith("Traceback") else []
         if path is None and not raised:
             raise
+        if path is not None and _is_denied(path):  # DuckDB finds no such file where it may not enter the folder
+            raise ReadError(
+                "a file of the lake cannot be read: permission denied; it may be there and whole, and nothing is to be "
+                "repaired: let this user read the lake's files and enter its folders (setting umask for new ones)",
+                file=path,
+            ) from error
         deep = ""
         is_gone = isinstance(error, FileNotFoundError) or any(line.startswith("FileNotFoundError") for line in raised)
         if "No files found" in message or is_gone:
@@ -50,6 +57,17 @@ def translate_errors(paths: Callable[[], Sequence[str]]) -> Iterator[None]:
             "says what else can be done; a query of other days, accounts or regions does without it",
             file=path,
         ) from error
+
+
+def _is_denied(path: str) -> bool:
+    """Whether this user may not read a file, or not look for it; on S3 an error says so itself."""
+    try:
+        Path(path).open("rb").close()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def allowed(connection: duckdb.DuckDBPyConnection) -> list[str]:

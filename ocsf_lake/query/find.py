@@ -35,6 +35,8 @@ def observables(tables: Collection[str]) -> str:
 
 FOUND = "SELECT * FROM found ORDER BY time DESC NULLS LAST, table_name, event, path"
 """What was found, latest first, see `queries`."""
+EVENTS = f"SELECT count(*) FROM found WHERE table_name <> {sqltext.text(QUARANTINE)}"
+"""How much of it stands in events."""
 
 
 def queries(value: str, tables: Sequence[str], first: date | None = None, last: date | None = None) -> list[str]:

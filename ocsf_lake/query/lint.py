@@ -30,6 +30,9 @@ OTHER_DAYS = "other-days"
 OTHER_TIMES = "other-times"
 """Rule of `time` held against another unit than its milliseconds: a query may return the wrong rows, or fail."""
 
+OTHER_ADDRESSES = "other-addresses"
+"""Rule of bounds of addresses, which are text: a query with one may return the wrong rows."""
+
 NO_SUCH_TABLE = "no-such-table"
 """Rule of tables that no lake has."""
 
@@ -54,7 +57,9 @@ _IDS = {attribute: column for column, attribute in _CAPTIONS.items()}
 CLOSED = frozenset(_CAPTIONS)
 """Columns that have captions alone."""
 
-_CONCERNED = re.compile(rf"\b({'|'.join(sorted(CLOSED))}|eventday|time)\b", re.IGNORECASE)
+_CONCERNED = re.compile(
+    rf"\b({'|'.join(sorted(CLOSED))}|eventday|time)\b|\bip\b[\"\s]*([<>]|(not\s+)?between\b)", re.IGNORECASE
+)
 
 _CLASSES = (
     "api_activity", "authentication", "account_change", "network_activity", "dns_activity", "detection_finding",
@@ -67,6 +72,7 @@ _SECONDS = range(10**8, 10**11)
 """Numbers that are a time of some year after 1973 in seconds, and none of these years in milliseconds."""
 _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _NETWORK = re.compile(r"[0-9a-fA-F.:]+/\d+")
+_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*")
 NETWORKS = "those of 10.1.0.0/16 are starts_with(src_endpoint.ip, '10.1.'), and rules have |cidr for any network"
 """How networks are asked for."""
 
@@ -130,6 +136,8 @@ def lint(sql: str, dialect: str = "trino", *, every_table: bool = False) -> Repo
         tree = sqlglot.parse_one(sql, read=dialect)
     except sqlglot.errors.SqlglotError as error:
         raise ConfigError(f"the query cannot be read: {error}") from error
+    if isinstance(tree, exp.Condition | exp.Alias):  # a name by itself, that of a file, say, is an expression
+        raise ConfigError(f"{sql!r} is no query; `ocsf-lake rules check FILE` looks at those saved in .sql files")
     findings: list[Hint] = []
     for select in list(tree.find_all(exp.Select)):
         if any(security_lake.table_of(table.name) for table in _own_tables(select)):
@@ -140,6 +148,7 @@ def lint(sql: str, dialect: str = "trino", *, every_table: bool = False) -> Repo
     for bounded in list(tree.find_all(*_RANGES)):
         findings += _days(bounded, dialect)
         findings += _times(bounded, dialect)
+        findings += _addresses(bounded)
     corrected = tree.sql(dialect=dialect) if findings else sql
     return Report([*(_unknown(tree) if every_table else ()), *findings], corrected)
 
@@ -329,6 +338,16 @@ def _times(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     for column in columns if written else ():
         column.set("this", exp.to_identifier("time_dt"))
     yield Hint(OTHER_TIMES, reason, comparison.sql(dialect=dialect), True)
+
+
+def _addresses(comparison: exp.Expr) -> Iterator[Hint]:
+    """Addresses as bounds: `10.3.0.1` is after `10.255.255.255` in the order of texts, and below it as an address."""
+    parts = [part for part in map(comparison.args.get, ("this", "expression", "low", "high")) if part is not None]
+    columns = [part for part in parts if isinstance(part, exp.Column | exp.Dot) and part.name.lower() == "ip"]
+    written = any(isinstance(part, exp.Literal) and _ADDRESS.fullmatch(part.name) for part in parts)
+    if columns and written and _of_lake(comparison) is not None:
+        says = "addresses are text, and in the order of texts 10.3.0.1 comes after 10.255.255.255"
+        yield Hint(OTHER_ADDRESSES, f"{_path(columns[0])}: {says}; {NETWORKS}", "", True)
 
 
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:

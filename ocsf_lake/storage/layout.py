@@ -7,6 +7,7 @@
 <lake>/_duplicates/source=aws_cloudtrail/<batch>-<part>.parquet
 <lake>/_quarantine_outcomes/source=aws_vpc_flow/<replay>-<part>.parquet
 <lake>/_foreign/<path that it had>      <lake>/_ledger/ledger.db      <lake>/_catalog/iceberg.db
+<lake>/_lake/records/<...>.json.gz      <lake>/_detections/<run>.jsonl
 ```
 """
 
@@ -38,6 +39,10 @@ MS_PER_DAY = 86_400_000
 _GENERATION = re.compile(r"g(\d{4,18})")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _ACCOUNT = re.compile(r"\d{12}|external(_[A-Za-z0-9-]{1,64})?")
+_OF_A_LAKE = re.compile(
+    r"_(ledger|lake|catalog|iceberg|detections|quarantine|quarantine_outcomes|duplicates|foreign)/"
+    r"|(compacted/)?(aws|ext)/.+/region=[^/]+/accountId=[^/]+/eventDay=[^/]+/"
+)
 _FIRST_DAY, _LAST_DAY = 0, (datetime(9999, 12, 31, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 
@@ -115,3 +120,8 @@ def file_name(batch_id: str, number: int, class_uid: int | None) -> str:
 def batch_of(path: str) -> str:
     """Id of the batch that a file's name begins with; unfinished files have a dot before it."""
     return path.rpartition("/")[2].removeprefix(".").partition("-")[0]
+
+
+def is_own(path: str) -> bool:
+    """Whether a path below a lake's root is that of a file of the lake, and not of something that lies there too."""
+    return _OF_A_LAKE.match(path) is not None

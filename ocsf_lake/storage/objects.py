@@ -34,6 +34,7 @@ SKIPPED_SUFFIXES = (".expected.json", ".md", ".py", ".toml")
 HIDDEN = "hidden, as their names, or those of folders, begin with a dot"
 NO_LOG = f"no logs, as their names end in one of {' '.join(SKIPPED_SUFFIXES)}"
 NO_FILE = "no files, but pipes, sockets or devices"
+OF_THE_LAKE = "the lake's own files"
 FOLDER_WITH_CONTENT = "objects with content whose names end in a slash, as those of folders; copy them to other names"
 """Why a name is passed over."""
 
@@ -107,6 +108,8 @@ def filesystem(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
 
 def _as_named(uri: str, access: Access = DEFAULT_ACCESS) -> tuple[Any, str]:
     """The same without a look for links on the way, which costs a call of the system for each step of a path."""
+    if not uri.strip():
+        raise ConfigError("a URI is empty, as a variable is that was not set; . stands for the working folder")
     _check_no_secret(uri)
     if s3.concerns(uri):
         bucket, _, key = uri.partition("://")[2].partition("/")
@@ -182,8 +185,14 @@ def check(uris: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
         if is_local(fs):
             _check_no_pipe(uri)
         with s3.translate_errors(uri):
-            if kind(fs, path) is None and not _GLOB & set(path):
+            if kind(fs, path) is not None:
+                continue
+            if not _GLOB & set(path):
                 raise ConfigError(f"there is nothing at {uri!r}" + (f": {_ASKED_AGAIN}" if uri == "-" else ""))
+            # A pattern may match nothing today; what is misspelt in the folders before it never will.
+            folder = re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0]
+            if folder and kind(fs, folder) is None:
+                raise ConfigError(f"there is nothing at {folder!r}, where {uri!r} begins")
 
 
 def _check_no_pipe(uri: str) -> None:

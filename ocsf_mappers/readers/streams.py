@@ -1,7 +1,8 @@
 """Bytes of an object, decompressed in blocks, with a limit on how far they may grow.
 
 gzip (also of several members, or compressed twice, as some CloudTrail files are), zstd and plain bytes are told apart
-by their first bytes, not by name. Text in UTF-16 with a byte order mark is read as UTF-8.
+by their first bytes, not by name. Text in UTF-16 with a byte order mark is read as UTF-8. What other archives and
+compressed files hold is not read, and no text either: their bytes might be taken for lines.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,17 @@ RESCUED_STEPS = 1_024
 ZSTD_STEP_BYTES = 1 << 10
 """zstd gives all that a step holds at once, up to 32 kB a byte."""
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+OTHERS = {
+    rb"PK(\x03\x04|\x05\x06)": "a ZIP archive",
+    rb"BZh[1-9]1AY&SY": "compressed by bzip2",
+    rb"\xfd7zXZ\x00": "compressed by xz",
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    rb"Rar!\x1a\x07": "a RAR archive",
+    rb"\x04\x22\x4d\x18": "compressed by LZ4",
+    rb"\xff\x06\x00\x00sNaPpY": "compressed by Snappy",
+    rb"(?s).{257}ustar": "a tar archive",
+}
+"""First bytes of what is not opened -> what it is. Firehose can deliver ZIP and Snappy."""
 LAYERS = 3
 """Compressed files inside compressed files are opened this deep."""
 
@@ -270,11 +283,18 @@ _MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """UTF-8 without a byte order mark, whatever Unicode form came in."""
     head = next(blocks, b"")
+    if kind := _unopened(head):
+        raise ReadError(f"it is {kind}, which is not opened: unpack it, and name what was in it")
     if encoding := _MARKS.get(head[:2]):
         yield from _from_utf16(chain([head[2:]], blocks), encoding)
     else:
         yield head.removeprefix(codecs.BOM_UTF8)
         yield from blocks
+
+
+def _unopened(head: bytes) -> str | None:
+    """What an object is that begins like this, if that is nothing to be read as it stands."""
+    return next((kind for magic, kind in OTHERS.items() if re.match(magic, head)), None)
 
 
 def _from_utf16(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

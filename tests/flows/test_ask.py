@@ -230,6 +230,17 @@ def test_find_looks_into_json_maps_lists_and_quarantine(ocsf_lake: RunCommand, r
     assert f"unmapped.{entry['e']['key']}" in {row["path"] for row in found}
 
 
+def test_find_of_a_part_that_quarantine_has_says_that_events_are_searched_for_whole_values(
+    ocsf_lake: RunCommand, ready_lake: Path
+) -> None:
+    lake = "--lake", str(ready_lake)
+    (raw,) = json.loads(ocsf_lake("query", "SELECT raw FROM quarantine LIMIT 1", "--format", "json", *lake).out)
+    part = max(raw["raw"].split(), key=len)[1:-1]
+    run = ocsf_lake("find", "--json", *lake, "--", part)
+    assert {row["table_name"] for row in json.loads(run.out)} == {"quarantine"}
+    assert f"{part} is in no event: a value is found as a whole, not a part of a longer one" in run.err
+
+
 def test_find_of_nothing_or_of_days_the_wrong_way_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     assert ocsf_lake("find", " ", "--lake", str(ready_lake)).code == 2
     assert ocsf_lake("find", "x", "--to", "9999-12-31", "--lake", str(ready_lake)).code == 0
@@ -536,6 +547,17 @@ def test_the_prompt_asks_completes_goes_on_after_errors_and_stops_queries(
         assert shell.code() == 0
     history = tmp_path / "ocsf-lake" / "history"
     assert (history.stat().st_mode & 0o777, "nonsense" in history.read_text()) == (0o600, True)
+
+
+@pytest.mark.slow
+def test_words_of_other_prompts_are_no_statements(ready_lake: Path, tmp_path: Path) -> None:
+    with Terminal("query", "--lake", str(ready_lake), TERM="xterm", XDG_STATE_HOME=str(tmp_path)) as shell:
+        shell.until("ocsf-lake>")
+        shell.type("help\r")
+        shell.until("Tab completes")
+        shell.until("ocsf-lake>")
+        shell.type("Exit\r")
+        assert shell.code() == 0
 
 
 @pytest.mark.slow

@@ -53,6 +53,17 @@ def test_ingest_counts_every_record(ocsf_lake: RunCommand) -> None:
     assert found["quarantined"] == 1
 
 
+def test_a_run_of_which_nothing_became_an_event_has_failed(ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("ingest", "aws_vpc_flow", LOGIN)
+    assert run.code == 1
+    assert "1 record in quarantine, and none became an event; if they are of another source, " in run.err
+    run = ocsf_lake("ingest", "aws_cloudtrail", LOGIN)
+    assert run.code == 0
+    assert "1 object read again" in run.err
+    assert "none became an event" not in run.err
+    assert ocsf_lake("ingest", SHORT_LINE).code == 0  # one of two records
+
+
 def test_ingest_tells_of_an_error_that_only_made_it_slower(
     ocsf_lake: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

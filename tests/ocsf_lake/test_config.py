@@ -82,3 +82,18 @@ def test_a_broken_file_is_named(content: bytes) -> None:
     Path("ocsf-lake.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"ocsf-lake\.toml is not TOML"):
         config.load()
+
+
+@pytest.mark.parametrize("setting", ["lake", "state", "mappers", "redaction_key_file"])
+def test_an_empty_place_is_not_the_working_folder(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("tool.py").write_text("raise SystemExit('it was run')")
+    monkeypatch.setenv(f"OCSF_LAKE_{setting.upper()}", "")
+    with pytest.raises(ConfigError, match=f"setting {setting}: .*it is empty, as a variable is that was not set"):
+        config.load()
+
+
+@pytest.mark.parametrize("setting", ["s3_endpoint", "glue_endpoint"])
+def test_an_endpoint_without_a_scheme_is_a_mistake(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"setting {setting}: .*begins with http:// or https://"):
+        config.load(**{setting: "127.0.0.1:9000"})
+    assert config.load(**{setting: ""})

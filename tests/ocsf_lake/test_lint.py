@@ -144,6 +144,30 @@ def test_milliseconds_and_times_of_other_tables_are_left_alone(sql: str) -> None
     assert lint.lint(sql).findings == []
 
 
+@pytest.mark.parametrize(
+    ("condition", "is_told"),
+    [
+        ("src_endpoint.ip BETWEEN '10.0.0.0' AND '10.255.255.255'", True),
+        ("src_endpoint.ip >= '2001:db8::'", True),
+        ("'10.0.0.0' < dst_endpoint.ip", True),
+        ("src_endpoint.ip > 'a'", False),
+        ("src_endpoint.ip > dst_endpoint.ip", False),
+        ("src_endpoint.ip = '10.0.0.1'", False),
+    ],
+)
+def test_addresses_as_bounds_are_told(condition: str, is_told: bool) -> None:
+    sql = where(condition)
+    found = [finding.rule for finding in lint.lint(sql).findings]
+    assert ("other-addresses" in found) is is_told
+    assert bool(lint.explanations(sql, "trino", is_empty=False)) is is_told
+
+
+def test_addresses_as_bounds_are_looked_for_where_there_are_rows() -> None:
+    assert lint.concerns("FROM vpc_flow WHERE src_endpoint.ip BETWEEN '10.0.0.0' AND '10.255.255.255'")
+    assert lint.concerns("FROM vpc_flow WHERE src_endpoint.\"ip\" >= '10.0.0.0'")
+    assert not lint.concerns("FROM vpc_flow WHERE src_endpoint.ip = '10.0.0.1'")
+
+
 def test_bounds_in_two_units_are_told_and_not_corrected() -> None:
     sql = where("time BETWEEN 1688990400 AND '2023-07-10'")
     assert [(finding.rule, finding.instead) for finding in lint.lint(sql).findings] == [("other-times", "")]
@@ -237,3 +261,13 @@ def test_views_are_made_for_the_regions_asked_for() -> None:
     assert made in statements
     with pytest.raises(ConfigError, match="no name"):
         list(security_lake.views("ocsf_lake", ["eu'; DROP TABLE x"]))
+
+
+@pytest.mark.parametrize("dialect", ["trino", "duckdb"])
+def test_what_is_no_query_is_not_a_query_without_mistakes(dialect: str) -> None:
+    for text in ("selct", "saved.sql", "queries/saved.sql", "action = 'REJECT'"):
+        with pytest.raises(ConfigError, match="is no query"):
+            lint.lint(text, dialect)
+        assert lint.explanations(text, dialect, is_empty=True) == []
+    for sql in ("FROM vpc_flow", "TABLE vpc_flow", "DESCRIBE vpc_flow", "(SELECT 1)", "SELECT 1 UNION SELECT 2"):
+        assert lint.lint(sql, dialect)

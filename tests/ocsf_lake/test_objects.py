@@ -61,6 +61,22 @@ def test_a_file_stands_for_itself_whatever_it_is_called(folder: Path) -> None:
     assert names([str(folder / "SOURCE.md")], folder) == ["SOURCE.md"]
 
 
+def test_a_pattern_below_a_folder_that_is_not_there_stands_for_nothing(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is nothing at '.*/nowhere', where .* begins"):
+        objects.check([f"{folder}/nowhere/x-*.json"])
+    objects.check([f"{folder}/b/x-*.json", f"{folder}/*/nowhere/*", "*.log"])
+
+
+def test_an_empty_uri_is_not_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match="a URI is empty"):
+        listed([""])
+    with pytest.raises(ConfigError, match="a URI is empty"):
+        ingest.ingest([" "], config.load(lake=str(folder / "lake")))
+    assert not (folder / "lake").exists()
+    assert names(["."], folder) == ["a.log", "b/1.json", "b/2.json"]
+
+
 def test_an_object_is_listed_once(folder: Path) -> None:
     assert names([str(folder), str(folder / "b"), f"{folder}/b/1.json"], folder) == ["a.log", "b/1.json", "b/2.json"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -23,6 +24,7 @@ from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import retry
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import ConfigError, RetriableError
+from tests.ocsf_lake.conftest import call, write
 from tests.ocsf_lake.test_ingest import rows
 from tests.support import SAMPLE_LOGS
 
@@ -248,3 +250,26 @@ def test_planning_does_no_work(logs: Path, settings: Make) -> None:
     assert sorted(ingest.plan([str(logs)], settings()).batch_ids) == sorted(planned.batch_ids)
     assert ingest.work(planned.batch_ids, settings()).counts.events == 140
     assert ingest.work(planned.batch_ids, settings()).busy == 4
+
+
+def test_the_lake_s_own_files_are_no_logs_and_what_lies_beside_them_is_read(tmp_path: Path) -> None:
+    # The lake is the folder of the logs, and its ledger is below it, too.
+    found = config.load(lake=str(tmp_path), state=tmp_path / "state")
+    for name in ("aws/today/a.json", "_logs/b.json"):
+        write(tmp_path / name, json.dumps({"Records": [call(len(name))]}))
+    uri = str(tmp_path)
+    first = ingest.ingest([uri], found)
+    assert (first.listed, first.counts.events, first.not_read) == (2, 2, [])
+    for source in (None, "aws_cloudtrail"):
+        again = ingest.ingest([uri], found, source)
+        assert (again.listed, again.known, again.not_read) == (2, 2, [])
+        assert again.coverage is not None
+        (passed,) = again.coverage.passed.items()
+        assert passed[0] == "the lake's own files"
+        assert f"{tmp_path.as_uri()}/_lake/ledger.json" in passed[1].some
+        assert f"{tmp_path.as_uri()}/state/_ledger/ledger.db" in passed[1].some
+    asked = ("aws_cloudtrail", uri, date(2025, 3, 1), date(2025, 3, 31), found)
+    assert backfill.estimate(*asked).objects == backfill.backfill(*asked).listed == 2
+    # What detections find is written below the lake and ingested by its name.
+    named = write(tmp_path / "_detections/c.json", json.dumps({"Records": [call(99)]}))
+    assert ingest.ingest([str(named)], found).counts.events == 1

@@ -1,8 +1,10 @@
 """Queries see what is registered, prune by partition, and touch nothing else."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -118,6 +120,31 @@ def test_what_a_store_says_of_a_file_is_told_with_its_name(
     assert said in str(told.value)
     assert error is not None or lost.rpartition("/")[2] in str(told.value)
     assert "Traceback" not in str(told.value)
+
+
+@contextmanager
+def _without_rights() -> Iterator[None]:
+    """As a user to whom the modes of files say something."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_that_this_user_may_not_read_is_not_called_gone(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "lake")
+    path = next((tmp_path / "lake" / "aws" / "VPC_FLOW").rglob("*.parquet"))
+    sql = "SELECT max(time) FROM vpc_flow"
+    with query.connected(config.load(lake=str(tmp_path / "lake"), verify_reads=False), sql) as connection:
+        path.parent.chmod(0)
+        try:
+            with _without_rights(), pytest.raises(ReadError, match="permission denied") as told:
+                query.run(connection, sql)
+        finally:
+            path.parent.chmod(0o700)
+    assert "gone" not in str(told.value)
 
 
 def test_files_that_are_not_registered_are_not_seen(whole: Path, tmp_path: Path) -> None:

@@ -3,7 +3,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import lzma
+import tarfile
+import zipfile
 import zlib
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -159,8 +163,35 @@ def test_only_some_layers_are_opened() -> None:
 
 
 def test_other_compressions_are_passed_through() -> None:
-    for packed in (bz2.compress(SHORT), zlib.compress(SHORT)):
-        assert read(packed) == packed
+    packed = zlib.compress(SHORT)
+    assert read(packed) == packed
+
+
+def archive(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w") as zipped:
+            zipped.writestr("a.log", SHORT)
+    else:
+        with tarfile.open(fileobj=file, mode="w") as packed:
+            packed.addfile(tarfile.TarInfo("a.log"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pack", "kind"),
+    [
+        (lambda: archive("zip"), "a ZIP archive"),
+        (lambda: archive("tar"), "a tar archive"),
+        (lambda: gzip.compress(archive("tar")), "a tar archive"),
+        (lambda: bz2.compress(SHORT), "compressed by bzip2"),
+        (lambda: lzma.compress(SHORT), "compressed by xz"),
+    ],
+    ids=["zip", "tar", "tar.gz", "bz2", "xz"],
+)
+def test_what_is_not_opened_is_no_text(pack: Callable[[], bytes], kind: str) -> None:
+    said = f"it is {kind}, which is not opened: unpack it, and name what was in it"
+    assert read_until_error(pack()) == (b"", said)
 
 
 def test_a_utf_16_text_with_an_odd_byte_keeps_the_rest() -> None:

@@ -73,7 +73,10 @@ _SECONDS = range(10**8, 10**11)
 _DASHED_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _NETWORK = re.compile(r"[0-9a-fA-F.:]+/\d+")
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*")
-NETWORKS = "those of 10.1.0.0/16 are starts_with(src_endpoint.ip, '10.1.'), and rules have |cidr for any network"
+NETWORKS = (
+    "those of a network are in_network(src_endpoint.ip, '10.1.0.0/16'), in Athena "
+    "contains('10.1.0.0/16', TRY_CAST(src_endpoint.ip AS IPADDRESS)), and |cidr in rules"
+)
 """How networks are asked for."""
 
 

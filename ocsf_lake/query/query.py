@@ -27,7 +27,7 @@ from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import overview
 from ocsf_lake.ledger.files import Chosen, LakeFile
-from ocsf_lake.query import failures, find, lines, lint, pruning, shown, verified
+from ocsf_lake.query import failures, find, lines, lint, networks, pruning, shown, verified
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_mappers import duck, sqltext
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, ReadError
@@ -371,7 +371,7 @@ def connect(
 
     Tables: those of the lake, with their views of the newest rows (`guardduty_latest`); `observables`, a view over all
     of them; `quarantine`; those of the ledger, such as `ledger_batches`; Security Lake's names (`vpc_flow_2_0`, and per
-    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`).
+    region `amazon_security_lake_table_eu_west_1_vpc_flow_2_0`). A function: `in_network`, see `networks`.
 
     Args:
         settings: The lake.
@@ -399,6 +399,8 @@ def connect(
             if config.get("threads") == 1:  # which needs little in advance
                 connection.execute(f"SET streaming_buffer_size = '{_WAITING_BYTES}B'")
             duck.count_progress(connection)
+            if not statements or any(networks.NAME in sql.lower() for sql in statements):
+                networks.create(connection)
             for name, rows in extra_tables.items():
                 connection.register(name, rows)
             known_files = None if lake.store.is_local else KnownFiles(lake.store.fs)

@@ -6,6 +6,7 @@ nothing. Each finding comes with the condition as it was meant, and the whole qu
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -353,6 +354,14 @@ def _addresses(comparison: exp.Expr) -> Iterator[Hint]:
         yield Hint(OTHER_ADDRESSES, f"{_path(columns[0])}: {says}; {NETWORKS}", "", True)
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     """Why no row has this value, and the value that was meant."""
     value, last = literal.name, path.rpartition(".")[2]
@@ -368,6 +377,8 @@ def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
         return "regions are spelled as AWS does, in lower case and with dashes", spelled
     if last == "ip" and _NETWORK.fullmatch(value):
         return f"rows have single addresses; {NETWORKS}", None
+    if last == "ip" and _ADDRESS.fullmatch(value) and not _is_address(value):
+        return "this is no address", None
     if last in _IDS and literal.is_string and not value.lstrip("-").isdecimal():
         beside, known = _IDS[last], _captions(_IDS[last])
         is_any = (caption := _caption(beside, value)) in known or beside == "activity_name"

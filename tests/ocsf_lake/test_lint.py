@@ -92,6 +92,8 @@ def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: st
     [
         ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of a network are in_network("),
         ("src_endpoint.ip LIKE 'fd00::/8'", "rows have single addresses; those of a network are in_network("),
+        ("src_endpoint.ip = '10.20.1.999'", "this is no address"),
+        ("dst_endpoint.ip IN ('10.20.1.9', 'fd00:::1')", "this is no address"),
         ("status_id = 'failed'", "status = 'Failure'"),
         ("status_id = 'xyzzyq'", "status may be Fail, Failure, "),
         ("activity_id = 'Xyzzyq'", "activity_name = 'Xyzzyq'"),

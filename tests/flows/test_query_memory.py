@@ -15,8 +15,10 @@ from ocsf_lake import config
 from ocsf_lake.query import lines, query
 
 RECORDS, FILES = 4_000, 15
-BOUND = 355 << 20
-"""Of a million rows up to 330 MiB were measured; once JSON took 365, CSV 783 and Parquet 435."""
+BOUND = 210 << 20
+"""Beside what a process takes that opens a lake and asks nothing: how much of its libraries it has mapped is the
+kernel's matter, and was 40 MiB more where they had just been installed. Of a million rows up to 330 MiB were measured,
+of 141 for such a process; once JSON took 365, CSV 783 and Parquet 435."""
 
 MEASURE = """
 import ctypes, os, sys
@@ -55,7 +57,8 @@ def test_wide_rows_are_streamed_within_a_bound_in_each_form(tmp_path: Path) -> N
     sql = "SELECT * FROM cloud_trail_mgmt"
     ways = (["--format", "csv"], ["--format", "json"], ["--format", "jsonl"], ["--output", str(tmp_path / "a.parquet")])
     peaks = {way[1]: peak("query", sql, "--lake", lake, *way) for way in ways}
-    assert max(peaks.values()) < BOUND, {way: most >> 20 for way, most in peaks.items()}
+    idle = peak("query", "SELECT 1", "--lake", lake)
+    assert max(peaks.values()) - idle < BOUND, {way: most >> 20 for way, most in (peaks | {"idle": idle}).items()}
 
 
 def test_cells_of_csv_are_told_from_formulas_without_a_join() -> None:

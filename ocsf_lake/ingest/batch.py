@@ -63,7 +63,7 @@ def run(
     """
     left_out: Mapping[ObjectRef, Outcome] = {}
     again = unfinished.has_left(lake, batch)
-    missing = unfinished.missing(lake, batch)
+    missing = unfinished.missing(lake, batch) if again else {}
     if missing and (result := _from_record(batch, lake, lease)) is not None:
         return result
     if engine.fingerprint != batch.mapper_version:

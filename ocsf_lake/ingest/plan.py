@@ -329,7 +329,8 @@ class Planner:
                     return []
                 if not decided and batch is not None:
                     try:
-                        missing = unfinished.missing(self.lake, batch)
+                        again = unfinished.has_left(self.lake, batch)
+                        missing = unfinished.missing(self.lake, batch) if again else {}
                     except (ConfigError, RetriableError):
                         return [batch_id]  # whoever does it will say why it cannot be done
                     if missing and unfinished.is_whole(self.lake, unfinished.kept_record(self.lake, batch)):

@@ -51,7 +51,7 @@ def has_left(lake: Lake, batch: Batch) -> bool:
 
 
 def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
-    """Objects that are not to be had, and why, of a batch that `has_left` something; none of any other.
+    """Objects of a batch that are not to be had, and why; asked where it `has_left` something.
 
     Those that are closed to us are among them: S3 refuses who may not list the bucket where an object is gone as well.
 
@@ -59,8 +59,6 @@ def missing(lake: Lake, batch: Batch) -> dict[ObjectRef, str]:
         ConfigError: The store of one refuses us altogether, so that nobody knows.
         RetriableError: One does not answer; or the database does not.
     """
-    if not has_left(lake, batch):
-        return {}
     with closing(Prefetcher(batch.members, lake.settings.input_access)) as opener:
         errors = {ref: _error(opener, ref) for ref in batch.members}
     return {ref: GONE if isinstance(error, GoneError) else str(error) for ref, error in errors.items() if error}

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import sqlalchemy as sa
-
 from ocsf_lake.catalogs.base import Catalog, Catalogs
 from ocsf_lake.config import Settings
 from ocsf_lake.ledger import chain, marker, records, signing
-from ocsf_lake.ledger.database import DamagedError, MissingError, is_postgres, lock, parsed, shown
+from ocsf_lake.ledger.database import URL, DamagedError, MissingError, is_postgres, lock, parsed, shown, sqlite_url
 from ocsf_lake.ledger.exports import Exports
 from ocsf_lake.ledger.files import Files
 from ocsf_lake.ledger.leases import FileLeases, Leases, PostgresLeases
@@ -108,7 +106,7 @@ def opened(
     if settings.object_lock is not None and not reading:
         _call(with_retries, store.check_lock)
     url, state, shared = _places(settings, store)
-    target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
+    target = parsed(url or sqlite_url(_in(state, layout.LEDGER_PATH)))
     place = shown(target)
     with ExitStack() as stack:
         ledger = _ledger(settings, store, target, with_retries, reading, absent)
@@ -144,7 +142,7 @@ def bare(settings: Settings) -> Iterator[tuple[Store, Ledger, str]]:
     """
     store = Store(settings.lake, settings.lake_access, settings.mask)
     url, state, _ = _places(settings, store)
-    target = parsed(url or _sqlite(state, layout.LEDGER_PATH))
+    target = parsed(url or sqlite_url(_in(state, layout.LEDGER_PATH)))
     try:
         ledger = Ledger(target, settings.mask)
     except DamagedError:
@@ -171,13 +169,8 @@ def _places(settings: Settings, store: Store) -> tuple[str | None, Path | None, 
     return url, None if shared else _state(settings, store), shared
 
 
-def _sqlite(state: Path | None, name: str) -> sa.URL:
-    """Not as text: a folder's name may hold what means something in a URL."""
-    return sa.URL.create("sqlite", database=str(_in(state, name)))
-
-
 def _ledger(
-    settings: Settings, store: Store, target: sa.URL, with_retries: bool, reading: bool, absent: bool
+    settings: Settings, store: Store, target: URL, with_retries: bool, reading: bool, absent: bool
 ) -> Ledger:
     """The ledger; none is made where the lake had one."""
     file = None if target.get_backend_name() == "postgresql" else Path(str(target.database))

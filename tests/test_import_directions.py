@@ -146,6 +146,20 @@ def banned(room: str) -> set[str]:
     return set(rules["lint"]["flake8-tidy-imports"]["extend-banned-api"])
 
 
+def test_statements_over_the_ledger_are_written_in_the_ledger() -> None:
+    """No room may except itself from the rule, and none knows the ledger's tables."""
+    package = ROOT / "ocsf_lake"
+    for path in package.rglob("*.py"):
+        if path.parent.name in ("ledger", "tables", "flows") or path.name.startswith("iceberg"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names += [node.module or "", *(f"{node.module}.{name.name}" for name in node.names)]
+            sql = [name for name in names if name.startswith(("sqlalchemy", "ocsf_lake.ledger.tables"))]
+            assert not sql, f"{path.relative_to(ROOT)} imports {sql}"
+
+
 def test_one_source_does_not_build_on_another() -> None:
     """Ruff cannot tell a source's own folder from another source; what two share belongs in ocsf_mappers."""
     folder = ROOT / "ocsf_mappers/sources"

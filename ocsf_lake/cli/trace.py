@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocsf_lake.evidence.bundle import Verified
-    from ocsf_lake.upkeep.trace import Batch, Found, Traced
+    from ocsf_lake.ledger.traced import TracedBatch
+    from ocsf_lake.upkeep.trace import Found, Traced
     from ocsf_lake.upkeep.trace_record import RawState, Record
 
 EXAMPLE = "ocsf-lake trace 3e7dde78-ccd2-42b6-af53-70d47a7fae3c --lake demo_lake"
@@ -184,7 +185,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}... ({len(text):,} characters, --json has all)"
 
 
-def _batch(batch: Batch) -> str:
+def _batch(batch: TracedBatch) -> str:
     return f"{batch.id} ({batch.kind}) of {batch.source}, in the lake since {batch.done_at}"
 
 

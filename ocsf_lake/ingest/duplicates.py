@@ -14,26 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import objects
-from ocsf_lake.ledger.database import select_in, upsert
-from ocsf_lake.ledger.files import VERSION
-from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import ID_DIGITS, Batch, Kind, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, KEYS, OBJECTS, RETIRED
-from ocsf_lake.ledger.tables import DUPLICATES as COUNTED
+from ocsf_lake.ledger.duplicated import Duplicates, earlier_files, earlier_objects
+from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result
 from ocsf_lake.storage import evolution, parquet, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
@@ -56,22 +49,14 @@ PLACE = frozenset(["source_object", "source_etag", "source_record", "mapper_vers
 """Columns that say where a record was read and where its event lies; the account and region of the event count."""
 
 
-class Policy(StrEnum):
-    """What is done with a duplicate."""
-
-    KEEP = "keep"
-    MARK = "mark"
-    DROP = "drop"
-
-
-def policy(settings: Settings, mapper: Mapper) -> Policy:
+def policy(settings: Settings, mapper: Mapper) -> Duplicates:
     """The policy in force for a source.
 
     Raises:
         ConfigError: The source's records have no key.
     """
-    value = Policy(settings.duplicates.get(mapper.name, Policy.KEEP))
-    if value is not Policy.KEEP and not mapper.duplicate_key:
+    value = Duplicates(settings.duplicates.get(mapper.name, Duplicates.KEEP))
+    if value is not Duplicates.KEEP and not mapper.duplicate_key:
         raise ConfigError(
             f"setting duplicates: records of {mapper.name} have no key of their own, and two that look the same may "
             "both be true; leave it at keep"
@@ -227,7 +212,7 @@ class Search:
         if merged:
             every = f"read_parquet({sqltext.texts(sorted(merged))}, hive_partitioning = false)"
             origins = connection.execute(f"SELECT DISTINCT source_object, source_etag FROM {every}").fetchall()
-            earlier = _earlier(self.lake.ledger, self.batch.id, origins)
+            earlier = earlier_objects(self.lake.ledger.engine, self.batch.id, origins)
             keys = pa.table({name: [key[place] for key in earlier] for place, name in enumerate(("uri", "etag"))})
             connection.register("earlier", keys)
 
@@ -254,7 +239,7 @@ class Search:
         versions: dict[str, str] = {}
         merged: dict[str, str] = {}
         missing = False
-        finished = _finished(self.lake.ledger, self.batch.id, name, {partition for partition, _ in keys})
+        finished = earlier_files(self.lake.ledger.engine, self.batch.id, name, {partition for partition, _ in keys})
         for item in finished:
             if (item.partition, item.class_uid) not in keys:
                 continue
@@ -298,95 +283,7 @@ def slices(listed: Sequence[Mapping[str, Any]], batch: Batch) -> list[Slice]:
     return [(Partition(DUPLICATES, (batch.source,)), None, rows)]
 
 
-@dataclass(frozen=True)
-class _EarlierFile:
-    """A file with events of batches that were finished before.
-
-    Args:
-        path: Below the lake's root.
-        partition: Of a table.
-        class_uid: Class of its events.
-        version: What its columns go by.
-        is_retired: Whether its rows are in a merged file by now; it may be gone.
-        is_merged: Whether it is a merged file, which may have rows of later batches too.
-    """
-
-    path: str
-    partition: Partition
-    class_uid: int | None
-    version: str
-    is_retired: bool = False
-    is_merged: bool = False
-
-
-def _finished(ledger: Ledger, batch_id: str, table: str, partitions: Iterable[Partition]) -> list[_EarlierFile]:
-    """The files with events of batches that were finished before this one, in partitions of a table.
-
-    A batch that is rebuilt to get a lost file back finds the same files as the first time.
-    """
-    partition_texts = ["/".join(partition.values) for partition in partitions]
-    is_done = BATCHES.c.state == State.DONE
-    merged = BATCHES.c.kind == Kind.MERGE
-    earlier = []
-    with ledger.engine.connect() as connection:
-        first_done = connection.scalar(sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id, is_done))
-        for files in (FILES, RETIRED):
-            query = (
-                sa.select(files.c.path, files.c.partition, files.c.class_uid, VERSION, merged)
-                .join(BATCHES, BATCHES.c.id == files.c.batch_id)
-                .where(files.c.table_name == table, is_done)
-            )
-            if files is RETIRED:
-                # What was copied is among the files under its new name.
-                query = query.where(RETIRED.c.merge_id.is_not(None), ~merged)
-            if first_done is not None:
-                query = query.where(merged | (BATCHES.c.done_at < first_done))
-            found = select_in(connection, query, files.c.partition, partition_texts)
-            for path, values, class_uid, version, is_merged in found:
-                partition = Partition(table, tuple(values.split("/")))
-                again = bool(is_merged) and first_done is not None
-                earlier.append(_EarlierFile(path, partition, class_uid, version, files is RETIRED, again))
-            if first_done is None:
-                break  # all that was retired is in a merged file
-    return earlier
-
-
-def _earlier(ledger: Ledger, batch_id: str, keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of some objects, by URI and ETag, that a batch read which was finished before this one."""
-    first_done = sa.select(BATCHES.c.done_at).where(BATCHES.c.id == batch_id).scalar_subquery()
-    query = (
-        sa.select(OBJECTS.c.uri, OBJECTS.c.etag)
-        .join(BATCHES, BATCHES.c.id == OBJECTS.c.batch_id)
-        .where(BATCHES.c.done_at < first_done)
-    )
-    key_set = set(keys)
-    with ledger.engine.connect() as connection:
-        rows = objects.select(connection, query, sorted({uri for uri, _ in keys}))
-        return [(uri, etag) for uri, etag in rows if (uri, etag) in key_set]
-
-
-def note(connection: sa.Connection, batch: Batch, policy: Policy, result: Result, key: Sequence[str]) -> None:
-    """Notes, in the transaction that ends a batch, which duplicates it had and the key of its events."""
-    if policy is not Policy.KEEP:
-        row = {
-            "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
-            "variants": result.variants,
-        }  # fmt: skip
-        upsert(connection, COUNTED, ("batch_id",), [row])
-    names = {file.partition.table for file in result.files if file.class_uid is not None}
-    if key:
-        rows = [{"table_name": name, "key": json.dumps(list(key))} for name in sorted(names)]
-        upsert(connection, KEYS, ("table_name",), rows)
-
-
 def routed(settings: Settings, result: Result) -> dict[str, tuple[str, Sequence[str]]]:
     """Policy and key of each source whose records stood among a batch's, by source."""
     mappers = [registry.load(batch.source) for batch, _ in result.routed]
     return {mapper.name: (policy(settings, mapper), mapper.duplicate_key) for mapper in mappers}
-
-
-def policy_of(ledger: Ledger, batch_id: str) -> Policy:
-    """The policy that was in force when a batch was done."""
-    with ledger.engine.connect() as connection:
-        value = connection.scalar(sa.select(COUNTED.c.policy).where(COUNTED.c.batch_id == batch_id))
-    return Policy(value or Policy.KEEP)

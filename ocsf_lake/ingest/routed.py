@@ -11,9 +11,8 @@ import hashlib
 import json
 from dataclasses import replace
 
-from ocsf_lake.ingest import duplicates
 from ocsf_lake.inputs import discovery
-from ocsf_lake.ledger import chain, containers, meter, redactions
+from ocsf_lake.ledger import chain, containers, duplicated, meter, redactions
 from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Facts
@@ -34,7 +33,7 @@ def record(connection: Connection, of: Batch, result: Result, facts: Facts) -> N
     for one, one_result in result.routed:
         put(connection, of, one, one_result, facts.done_at)
         policy, key = facts.routed[one.source]
-        duplicates.note(connection, one, duplicates.Policy(policy), one_result, key)
+        duplicated.note(connection, one, duplicated.Duplicates(policy), one_result, key)
     for one, one_result in result.routed:
         chain.record_batch(connection, one, one_result)
 

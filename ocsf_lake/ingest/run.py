@@ -17,7 +17,7 @@ from ocsf_lake.ingest.relisting import Listing
 from ocsf_lake.inputs import discovery, fields, listing
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import copies
+from ocsf_lake.ledger import copies, rereads
 from ocsf_lake.ledger.copies import Copies
 from ocsf_lake.ledger.results import Batch, BatchRow, Counts, Isolated, Result, State
 from ocsf_lake.redaction import policy as redaction
@@ -384,7 +384,7 @@ def _reread(planner: Planner, source: str) -> None:
     moving: dict[str | None, list[ObjectRef]] = {}
     for start in range(0, len(planner.settled), CHUNK):
         refs = planner.settled[start : start + CHUNK]
-        previous = retry.with_retries(reread.before, lake, refs)
+        previous = retry.with_retries(rereads.before, lake.ledger.engine, refs)
         for ref in refs:
             read = previous.get(ref.key)
             if read is None or not reread.is_worth_it(read, source, version):

@@ -172,6 +172,14 @@ def listed(connection: sa.Connection, paths: Iterable[str]) -> list[Listed]:
     return [Listed(*columns) for columns in select_in(connection, query, row.path, list(paths))]
 
 
+def files(connection: sa.Connection) -> Iterator[Listed]:
+    """All files of the ledger, some at a time."""
+    row = FILES.c
+    query = sa.select(row.path, row.sha256, row.bytes, row.rows)
+    for columns in connection.execute(query, execution_options={"yield_per": 1_000}):
+        yield Listed(*columns)
+
+
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Listed]:
     """Files of rows of the ledger that are in memory, for `append`."""
     return [Listed(row["path"], row["sha256"], row["bytes"], row["rows"]) for row in rows]

@@ -69,6 +69,9 @@ MEND = {
 Connection = sa.Connection
 """A transaction, for rooms that hand it on and leave SQL to the ledger."""
 
+URL = sa.URL
+"""Of a database, with its parts."""
+
 Step = Callable[[sa.Connection], None]
 """Changes the tables of one version to those of the next one."""
 
@@ -146,6 +149,11 @@ def parsed(url: str | sa.URL) -> sa.URL:
     return target.set(drivername=kind)
 
 
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of a file of SQLite. Not as text: a folder's name may hold what means something in a URL."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
 def shown(target: sa.URL) -> str:
     """A database's URL as it may be read by anybody: without password, and without options, which may hold one."""
     return repr(target.set(query={}).render_as_string(hide_password=True))
@@ -187,10 +195,9 @@ def _sqlite(path: Path, name: str, umask: int) -> sa.Engine:
             permissions.touch(path, umask)  # the files that SQLite makes beside it get its permissions
     except OSError as error:
         raise ConfigError(f"the file of the {name} cannot be made: {error.strerror}", file=path) from error
-    # Not by its URL: a path may hold what means something in one.
     # One connection is kept: opening and closing the only one makes and removes the files of WAL mode each time.
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1,
+        sqlite_url(path), poolclass=sa.QueuePool, pool_size=1, max_overflow=-1,
         execution_options=compiled.OPTIONS,
     )  # fmt: skip
     _use_wal(engine)
@@ -473,6 +480,15 @@ def locked(url: str, what: str) -> Iterator[None]:
     with engine.begin() as connection:
         lock(connection, what)
         yield
+
+
+@contextmanager
+def moment(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction all of whose queries see the same; in SQLite each does."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
 
 
 def has(connection: sa.Connection, table: sa.Table) -> bool:

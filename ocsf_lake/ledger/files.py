@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import has, select_in
+from ocsf_lake.ledger.database import has, moment, select_in
 from ocsf_lake.ledger.overview import event_day
 from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, WRITTEN_OFF
 from ocsf_lake.storage import layout
+from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 
 Chosen = Callable[[tuple[str, ...]], bool]
@@ -86,7 +86,7 @@ class Files:
         Args:
             tables: Name of each table -> which of its partitions; None for all.
         """
-        with self._moment() as connection:
+        with moment(self._engine) as connection:
             return {table: list(_files(connection, table, chosen)) for table, chosen in tables.items()}
 
     def newest(
@@ -99,7 +99,7 @@ class Files:
             rows: Rows of each table.
             most: Files of each table, at most.
         """
-        with self._moment() as connection:
+        with moment(self._engine) as connection:
             return {table: _some(connection, table, chosen, rows, most) for table, chosen in tables.items()}
 
     def of_first_rows(
@@ -112,19 +112,11 @@ class Files:
             rows: Rows of each table.
             latest: Whether the first rows are the latest; else the earliest.
         """
-        with self._moment() as connection:
+        with moment(self._engine) as connection:
             return {
                 table: _some(connection, table, chosen, rows, earliest=not latest, whole_days=True)
                 for table, chosen in tables.items()
             }
-
-    @contextmanager
-    def _moment(self) -> Iterator[sa.Connection]:
-        """A transaction all of whose queries see the same; in SQLite each does."""
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
 
 
 def of_batches(
@@ -158,6 +150,14 @@ def rows_of_table(connection: sa.Connection, table: str) -> list[sa.Row[Any]]:
     row = FILES.c
     columns = (row.path, row.partition, row.batch_id, row.rows, row.bytes, row.sha256)
     return list(connection.execute(sa.select(*columns).where(row.table_name == table).order_by(row.path)))
+
+
+def rewritten(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
+    """Notes size and checksum of files that were written anew under their names."""
+    row = FILES.c
+    values = [{"of_path": file.path, "size": file.bytes, "hash": file.sha256} for file in files]
+    changed: dict[str, Any] = {"bytes": sa.bindparam("size"), "sha256": sa.bindparam("hash")}
+    connection.execute(sa.update(FILES).where(row.path == sa.bindparam("of_path")).values(changed), values)
 
 
 def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:

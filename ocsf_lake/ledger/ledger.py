@@ -48,6 +48,9 @@ from ocsf_mappers.errors import ConfigError
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 """Who this is, for people who look who works on what."""
 
+TABLES = tuple(SHOWN)
+"""Names of the tables that queries may read, as `ledger_<name>`."""
+
 ANALYZED_FROM = 10_000
 """After so many new objects the database analyzes its tables anew."""
 
@@ -244,6 +247,14 @@ class Ledger:
             by_id = {row[0]: _row(row) for row in select_in(connection, sa.select(*columns), BATCHES.c.id, asked)}
             return [by_id[batch_id] for batch_id in asked if batch_id in by_id]
 
+    def in_order(self, ids: Collection[str]) -> list[str]:
+        """Batches as they were done, replays after all others: each is made of what the earlier ones left."""
+        query = sa.select(BATCHES.c.id, BATCHES.c.kind == Kind.REPLAY, BATCHES.c.done_at)
+        with self.engine.connect() as connection:
+            rows = select_in(connection, query, BATCHES.c.id, list(ids))
+            order = {batch_id: (is_replay, done_at or "") for batch_id, is_replay, done_at in rows}
+        return sorted(ids, key=lambda batch_id: (*order.get(batch_id, (False, "")), batch_id))
+
     def begun(self) -> list[str]:
         """Batches with objects to read that somebody has begun and that are not done, by id."""
         row = BATCHES.c
@@ -398,7 +409,7 @@ class Ledger:
             ]  # fmt: skip
 
     def arrow(self, name: str) -> pa.Table:
-        """One table of the ledger, by its name in `ledger.tables.SHOWN`."""
+        """One table of the ledger, by its name in `TABLES`."""
         with self.engine.connect() as connection:
             return table_of(connection, SHOWN[name])
 
@@ -406,7 +417,7 @@ class Ledger:
         """One table of the ledger for a query.
 
         Args:
-            name: Its name in `ledger.tables.SHOWN`.
+            name: Its name in `TABLES`.
             columns: Those of its columns that are read; None for all.
             rows: Whether rows are wanted, or only the names and types of columns.
         """

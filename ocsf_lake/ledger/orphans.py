@@ -50,6 +50,11 @@ def folders(connection: sa.Connection, batch_id: str) -> list[str]:
     return list(connection.scalars(query))
 
 
+def all_folders(connection: sa.Connection) -> set[tuple[str, str]]:
+    """Every batch with a folder that it may have left files in."""
+    return {(batch_id, folder) for batch_id, folder in connection.execute(sa.select(ORPHANS))}
+
+
 def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     """Names of a batch's files where its attempts so far may have left some, finished or half written."""
     written_by = ids(connection, batch_id)

@@ -25,7 +25,7 @@ from ocsf_lake.ledger import marker
 from ocsf_lake.ledger.chain import Beside, beside
 from ocsf_lake.ledger.results import Batch, Counts, Kind, Outcome, Result, State
 from ocsf_lake.ledger.rows import table_of
-from ocsf_lake.ledger.tables import ABOUT, SHOWN
+from ocsf_lake.ledger.tables import ABOUT, FILES, SHOWN
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -166,6 +166,11 @@ def write_rows(
             for query in queries
         }
     return _put(store, number, name, {"put": put, "gone": list(gone)})
+
+
+def write_files(store: Store, engine: sa.Engine, name: str, paths: Sequence[str]) -> Beside:
+    """Writes a record of files that the ledger has otherwise than the batches that wrote them, see `write_rows`."""
+    return write_rows(store, engine, name, [sa.select(FILES).where(FILES.c.path.in_(paths))])
 
 
 def write_moved(

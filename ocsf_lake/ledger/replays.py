@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, holds, versions
+from ocsf_lake.ledger import chain, holds, records, versions
 from ocsf_lake.ledger.database import insert_new
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease, Leases
@@ -17,6 +17,7 @@ from ocsf_lake.ledger.ledger import Ledger, now
 from ocsf_lake.ledger.results import ID_DIGITS, Kind, State
 from ocsf_lake.ledger.tables import BATCHES, FILES, PURGES
 from ocsf_lake.storage.s3 import Version
+from ocsf_lake.storage.store import Store
 
 
 def held(leases: Leases, source: str) -> AbstractContextManager[Lease | None]:
@@ -72,6 +73,17 @@ def begun_purges(ledger: Ledger) -> list[dict[str, Any]]:
     )
     with ledger.engine.connect() as connection:
         return [dict(row) for row in connection.execute(query.order_by(PURGES.c.path)).mappings()]
+
+
+def write_purge(ledger: Ledger, store: Store, paths: Sequence[str]) -> chain.Beside:
+    """Writes into the lake that files which were noted go; gives what the chain says of it.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store or the database does not answer.
+    """
+    noted = sa.select(PURGES).where(PURGES.c.path.in_(paths))
+    return records.write_rows(store, ledger.engine, "purge", [noted], paths)
 
 
 Remove = Callable[[Sequence[str]], Mapping[str, Sequence[Version]]]

@@ -18,8 +18,7 @@ from ocsf_lake.catalogs.definitions import (
     duplicate_views,
 )
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import overview
-from ocsf_lake.ledger import tables as ledger_tables
+from ocsf_lake.ledger import ledger, overview
 from ocsf_lake.ledger.files import Chosen as FileChoice
 from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import failures, find, pruning
@@ -43,7 +42,7 @@ def parts() -> dict[str, list[str]]:
     Asked each time: a folder of sources may have been named since.
     """
     words = {QUARANTINE: [QUARANTINE], DUPLICATES: [DUPLICATES], find.VIEW: [find.VIEW]}
-    words |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger_tables.SHOWN}
+    words |= {f"ledger_{name}": [f"ledger_{name}"] for name in ledger.TABLES}
     for name, table in registry.tables().items():
         words[name] = [name, *([table.security_lake] if table.security_lake else [])]
         words[name] += [table.latest.view] if table.latest else []

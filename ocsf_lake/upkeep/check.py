@@ -135,7 +135,7 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
             else:
                 repair.refused.append(f"{finding.item}: {reason}")
     lost = lost_files.by_batch(found)
-    waiting = rebuild.in_order(lake, lost.keys())
+    waiting = lake.ledger.in_order(lost.keys())
     while waiting:
         reasons = {one: rebuild.rebuild_batch(lake, one, lost[one]) for one in waiting}
         refused = [one for one in waiting if reasons[one]]

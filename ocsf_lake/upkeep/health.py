@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
-
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
+from ocsf_lake.ledger import recent
 from ocsf_lake.ledger.database import MissingError
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS, RETIRED
+from ocsf_lake.ledger.results import State
 from ocsf_lake.storage import layout
-from ocsf_mappers.compiler.statistics import DriftKind
 from ocsf_mappers.errors import ConfigError, nearest
 
 LOOK_BACK = timedelta(days=14)
@@ -75,25 +72,16 @@ def check(settings: Settings, now: datetime, names: Iterable[str] | None = None)
 
 def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
     """Batches that raised, or that nobody has finished for hours; objects that could not be opened."""
-    late = _text(now - OPEN_TOO_LONG)
-    batches = sa.select(BATCHES.c.source, BATCHES.c.state, sa.func.count(), sa.func.max(BATCHES.c.reason)).where(
-        BATCHES.c.kind == Kind.INGEST,
-        (BATCHES.c.state == State.FAILED) | ((BATCHES.c.state == State.PLANNED) & (BATCHES.c.planned_at < late)),
-    )
-    objects = sa.select(
-        sa.func.coalesce(OBJECTS.c.source, layout.UNKNOWN), sa.func.count(), sa.func.max(OBJECTS.c.reason)
-    )
-    with ledger.engine.connect() as connection:
-        for source, state, number, reason in connection.execute(batches.group_by(BATCHES.c.source, BATCHES.c.state)):
-            if state == State.FAILED:
-                yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
-            else:
-                hours = int(OPEN_TOO_LONG.total_seconds() // 3600)
-                message = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
-                yield Alarm("failed", source, message)
-        grouped = objects.where(OBJECTS.c.state == State.FAILED).group_by(OBJECTS.c.source)
-        for source, number, reason in connection.execute(grouped):
-            yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
+    engine = ledger.engine
+    for source, state, number, reason in recent.open_batches(engine, _text(now - OPEN_TOO_LONG)):
+        if state == State.FAILED:
+            yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
+        else:
+            hours = int(OPEN_TOO_LONG.total_seconds() // 3600)
+            message = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
+            yield Alarm("failed", source, message)
+    for source, number, reason in recent.failed_objects(engine):
+        yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
 
 
 def freshness(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
@@ -118,41 +106,25 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
 
     Batches of days that were over when they were planned do not count: a backfill says nothing about the live log.
     """
-    # Of files that were merged since, too.
-    parts = (sa.select(table.c.batch_id, table.c.partition) for table in (FILES, RETIRED))
-    files = sa.union_all(*parts).subquery()
-    query = (
-        sa.select(BATCHES.c.source, BATCHES.c.planned_at, files.c.partition)
-        .join_from(BATCHES, files, files.c.batch_id == BATCHES.c.id)
-        .where(BATCHES.c.planned_at >= _text(now - LOOK_BACK))
-        .distinct()
-    )
     by_source: dict[str, set[datetime]] = {}
-    with ledger.engine.connect() as connection:
-        for source, planned_at, partition in connection.execute(query):
-            moment = datetime.fromisoformat(planned_at)
-            day = partition.rpartition("/")[2]
-            if day != layout.UNKNOWN and day >= f"{moment - timedelta(days=1):%Y%m%d}":
-                by_source.setdefault(source, set()).add(moment.replace(second=0, microsecond=0))
+    for source, planned_at, partition in recent.filled(ledger.engine, _text(now - LOOK_BACK)):
+        moment = datetime.fromisoformat(planned_at)
+        day = partition.rpartition("/")[2]
+        if day != layout.UNKNOWN and day >= f"{moment - timedelta(days=1):%Y%m%d}":
+            by_source.setdefault(source, set()).add(moment.replace(second=0, microsecond=0))
     return {source: sorted(moments) for source, moments in by_source.items()}
 
 
 def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Alarm]:
     """Sources of whose records too many went to quarantine in the last day."""
-    query = (
-        sa.select(BATCHES.c.source, sa.func.sum(BATCHES.c.read), sa.func.sum(BATCHES.c.quarantined))
-        .where(BATCHES.c.state == State.DONE, BATCHES.c.done_at >= _text(now - RECENT))
-        .group_by(BATCHES.c.source)
-    )
-    with ledger.engine.connect() as connection:
-        for source, read, refused in connection.execute(query):
-            if refused and refused / read > settings.alert_quarantined:
-                yield Alarm(
-                    "quarantine",
-                    source,
-                    f"{refused:,} of {read:,} records of the last 24 hours are in quarantine, more than "
-                    f"{settings.alert_quarantined:.1%}; `ocsf-lake quarantine list` says why",
-                )
+    for source, read, refused in recent.refused(ledger.engine, _text(now - RECENT)):
+        if refused and refused / read > settings.alert_quarantined:
+            yield Alarm(
+                "quarantine",
+                source,
+                f"{refused:,} of {read:,} records of the last 24 hours are in quarantine, more than "
+                f"{settings.alert_quarantined:.1%}; `ocsf-lake quarantine list` says why",
+            )
 
 
 def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
@@ -160,17 +132,9 @@ def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
 
     Names inside open-ended members are not counted, nor is anything while the source is new to the lake.
     """
-    since = _text(now - RECENT)
-    old = sa.select(BATCHES.c.source).where(BATCHES.c.state == State.DONE, BATCHES.c.done_at < since)
-    query = (
-        sa.select(NEWS.c.source, sa.func.count(), sa.func.min(NEWS.c.name))
-        .where(NEWS.c.noticed_at >= since, NEWS.c.kind != DriftKind.OPEN_MEMBER, NEWS.c.source.in_(old))
-        .group_by(NEWS.c.source)
-    )
-    with ledger.engine.connect() as connection:
-        for source, number, name in connection.execute(query):
-            what = _plural(number, "novelty", "novelties")
-            yield Alarm("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
+    for source, number, name in recent.drifted(ledger.engine, _text(now - RECENT)):
+        what = _plural(number, "novelty", "novelties")
+        yield Alarm("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
 
 
 CHECKS = {"failed": failed, "freshness": freshness, "members": members, "quarantine": quarantine}

@@ -9,16 +9,13 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, PLACE, QUARANTINE
 from ocsf_lake.ingest import moving
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import records, replays
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger import files, records, replays
 from ocsf_lake.ledger.holds import Hold
 from ocsf_lake.ledger.leases import Lease
-from ocsf_lake.ledger.tables import FILES, PURGES
 from ocsf_lake.storage.fetched import GONE, LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.s3 import Version
@@ -177,19 +174,18 @@ def not_events(lake: Lake, batch_ids: Sequence[str]) -> Iterator[tuple[str, str,
     """
     place = lake.store.path if lake.store.is_local else lake.store.uri
     for table, where in ((QUARANTINE, "true"), (DUPLICATES, "action = 'dropped'")):
-        paths = sa.select(FILES.c.path).where(FILES.c.table_name == table)
         with lake.ledger.engine.connect() as database:
-            names = sorted(name for (name,) in select_in(database, paths, FILES.c.batch_id, batch_ids))
+            names = files.names_of_table(database, table, batch_ids)
         for name in names:
             if lake.store.size(name) is None:
                 raise LakeFileError(GONE, file=name)
         if not names:
             continue
-        files = sqltext.texts([place(name) for name in names])
+        paths = sqltext.texts([place(name) for name in names])
         with duck.connect() as connection:
             if not lake.store.is_local:
                 connection.register_filesystem(lake.store.fs)
-            query = f"SELECT {PLACE} FROM read_parquet({files}, hive_partitioning = false) WHERE {where}"
+            query = f"SELECT {PLACE} FROM read_parquet({paths}, hive_partitioning = false) WHERE {where}"
             yield from connection.execute(query).fetchall()
 
 
@@ -335,8 +331,7 @@ def _end(lake: Lake, files: Sequence[Purge], is_kept: Callable[[Sequence[Hold], 
         return hidden
 
     paths = [file.path for file in files]
-    noted = sa.select(PURGES).where(PURGES.c.path.in_(paths))
-    record = records.write_rows(lake.store, lake.ledger.engine, "purge", [noted], paths)
+    record = replays.write_purge(lake.ledger, lake.store, paths)
     moving.failpoint("purging", "")
     rows = [asdict(file) for file in files]
     free: set[str] = set()
@@ -353,5 +348,4 @@ def _take_back(lake: Lake, files: Sequence[Purge]) -> None:
     """Gives files on which a hold was placed meanwhile back to the catalogs, and to whoever makes the ledger anew."""
     for batch_id in sorted({file.batch_id for file in files}):
         lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
-    still = sa.select(FILES).where(FILES.c.path.in_([file.path for file in files]))
-    records.write_rows(lake.store, lake.ledger.engine, "purge", [still])
+    records.write_files(lake.store, lake.ledger.engine, "purge", [file.path for file in files])

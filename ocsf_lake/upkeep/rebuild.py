@@ -7,7 +7,7 @@ put back. Counts, the loss meter and what was purged stay as they are: the batch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +15,17 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, engines, moving
+from ocsf_lake.ingest import engines, moving
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, containers, records, redactions, replays, written_off
+from ocsf_lake.ledger import chain, containers, duplicated, records, redactions, replays, written_off
+from ocsf_lake.ledger import files as ledger_files
 from ocsf_lake.ledger.compactions import REMAPPED, Compactions, Merged
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import Batch, Kind, Result, State
-from ocsf_lake.ledger.tables import BATCHES, FILES
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.redaction.policy import Policy
 from ocsf_lake.storage import fetched, objects
@@ -177,7 +176,7 @@ def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: 
                 pass
         except ObjectError as error:
             return f"a raw object is not to be had: {error}"
-    policy = duplicates.policy_of(lake.ledger, batch.id)
+    policy = duplicated.policy_of(lake.ledger.engine, batch.id)
     return batches.rebuild_files(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone, hides=hides)
 
 
@@ -204,7 +203,7 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
                 continue
             aside.put_new(path, local.resolve())
             inputs[path] = file.sha256
-    for batch_id in in_order(lake, gone.keys()):  # duplicates of an earlier one's events are found in what is aside
+    for batch_id in lake.ledger.in_order(gone.keys()):  # a later one finds duplicates of their events aside
         made = _made(lake, batch_id, gone[batch_id], aside)
         if isinstance(made, str):
             return type(made)(f"batch {batch_id}, whose rows it has: {made}")
@@ -242,14 +241,6 @@ def _key(file: FileInfo) -> tuple[object, ...]:
     return file.partition, file.path.rpartition("/")[2]
 
 
-def in_order(lake: Lake, ids: Collection[str]) -> list[str]:
-    """Batches as they were done, replays after all others: each is made of what the earlier ones left."""
-    with lake.ledger.engine.connect() as connection:
-        query = sa.select(BATCHES.c.id, BATCHES.c.kind == Kind.REPLAY, BATCHES.c.done_at)
-        order = {batch_id: (replayed, done_at or "") for batch_id, replayed, done_at in connection.execute(query)}
-    return sorted(ids, key=lambda batch_id: (*order.get(batch_id, (False, "")), batch_id))
-
-
 def _put(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo]], aside: Store) -> str | None:
     """Puts files where they were, unless they were merged or removed meanwhile, or are being so."""
     with ExitStack() as stack:
@@ -267,16 +258,14 @@ def _put_back(lake: Lake, batch_id: str, made: Sequence[tuple[FileInfo, FileInfo
         lake.store.put(file.path, pa.py_buffer(Path(aside.path(again.path)).read_bytes()))
     is_other = any(again.sha256 != file.sha256 for file, again in made)
     with lake.ledger.engine.begin() as connection:
-        for file, again in made if is_other else ():
-            # The same rows in other bytes, as another release of Parquet's library writes them.
-            values = {"bytes": again.bytes, "sha256": again.sha256}
-            connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
         old, new = [file for file, _ in made], [replace(again, path=file.path) for file, again in made]
+        if is_other:
+            # The same rows in other bytes, as another release of Parquet's library writes them.
+            ledger_files.rewritten(connection, new)
         chain.append(connection, kind="rebuild", subject=batch_id, added=new, removed=old)
     lake.publish_chain()
     if is_other:
-        changed = sa.select(FILES).where(FILES.c.path.in_([file.path for file, _ in made]))
-        records.write_rows(lake.store, lake.ledger.engine, "files", [changed])
+        records.write_files(lake.store, lake.ledger.engine, "files", [file.path for file, _ in made])
         lake.catalog.drop(batch_id)
         lake.catalog.register(batch_id, lake.ledger.files_of(batch_id))
 

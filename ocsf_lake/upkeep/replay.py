@@ -26,13 +26,14 @@ import pyarrow.compute as pc
 from ocsf_lake.catalogs.definitions import PLACE, QUARANTINE
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch as batches
-from ocsf_lake.ingest import duplicates, engines, rejects, undo
+from ocsf_lake.ingest import engines, rejects, undo
 from ocsf_lake.ingest.attempt import Attempt, Prepared, Work
 from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import replays, retained, written_off
+from ocsf_lake.ledger.duplicated import Duplicates
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
@@ -231,7 +232,7 @@ def _made(
     others = of_settings(engine.version, lake.settings)
     work = Work(lake, engine, others, lease, store, ended=batches.part_ended, parts_alone=parts_alone, redaction=hides)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
-    return batches.made(batch, work, duplicates.Policy.KEEP, attempted=attempted)
+    return batches.made(batch, work, Duplicates.KEEP, attempted=attempted)
 
 
 _Key = tuple[str, str, int]
@@ -251,7 +252,7 @@ class _Replay(Attempt):
     """
 
     def __init__(
-        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: duplicates.Policy, *,
+        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: Duplicates, *,
         entries: Sequence[Entry], reasons: Counter[str],
     ) -> None:  # fmt: skip
         super().__init__(batch, work, left_out, policy, quarantines=False)

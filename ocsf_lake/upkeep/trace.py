@@ -20,7 +20,6 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake import differences
 from ocsf_lake.catalogs.definitions import DUPLICATES, OUTCOMES, QUARANTINE
@@ -32,10 +31,10 @@ from ocsf_lake.ingest.parts import Piece
 from ocsf_lake.ingest.routing import Router
 from ocsf_lake.inputs import fields
 from ocsf_lake.lake import Lake, opened
-from ocsf_lake.ledger import objects as known_objects
+from ocsf_lake.ledger import traced
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Kind
-from ocsf_lake.ledger.tables import BATCHES, OBJECTS, ROUTED
+from ocsf_lake.ledger.traced import TracedBatch
 from ocsf_lake.redaction import policy as redaction
 from ocsf_lake.storage import fetched, objects
 from ocsf_lake.text import plural
@@ -81,27 +80,6 @@ class Change:
     now: str | None
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The batch that brought a row into the lake, or the merge that wrote its file, as the ledger has it.
-
-    Args:
-        id: Its id.
-        kind: `ingest`, `replay`, `routed`, `merge`.
-        source: Name of the source.
-        done_at: When it was done, ISO 8601, UTC.
-        mapper_version: The mapper it was planned for.
-        ocsf_version: OCSF version of its events.
-    """
-
-    id: str
-    kind: str
-    source: str
-    done_at: str | None
-    mapper_version: str
-    ocsf_version: str
-
-
 @dataclass
 class Traced:
     """One row, followed to its record.
@@ -130,8 +108,8 @@ class Traced:
     object: RawState
     record: Record
     raw: Raw
-    batch: Batch | None = None
-    merge: Batch | None = None
+    batch: TracedBatch | None = None
+    merge: TracedBatch | None = None
     mapper_now: str | None = None
     mapped: dict[str, Any] | None = None
     reason: str | None = None
@@ -271,10 +249,8 @@ def trace(settings: Settings, what: Asked, *, searching: Callable[[int], None] =
 
 def _known(lake: Lake, uri: str) -> str:
     """A URI as the ledger has it: as it was given, or as listing would give it."""
-    known = sa.select(OBJECTS.c.uri)
-    with lake.ledger.engine.connect() as connection:
-        if next(known_objects.select(connection, known, [uri]), None) is not None:
-            return uri
+    if traced.is_known(lake.ledger.engine, uri):
+        return uri
     try:
         return objects.uri_of(uri, lake.settings.input_access)
     except (OcsfMappersError, OSError, ValueError):
@@ -362,34 +338,19 @@ class _Following:
     # -- the ledger's part --------------------------------------------------------------------------------------------
     def _read_as(self, row: Row) -> str | None:
         """The source that the row's object was read as; its records may be of others."""
-        return next((source for _, source in self._object(row)), None)
+        return traced.read_as(self._lake.ledger.engine, row.source_object, row.source_etag).source
 
-    def _object(self, row: Row) -> list[tuple[str | None, str | None]]:
-        wanted = sa.select(OBJECTS.c.batch_id, OBJECTS.c.source, OBJECTS.c.etag)
-        with self._lake.ledger.engine.connect() as connection:
-            known = list(known_objects.select(connection, wanted, [row.source_object]))
-        return [(batch_id, source) for batch_id, source, etag in known if etag == row.source_etag]
-
-    def _batches(self, row: Row) -> tuple[Batch | None, Batch | None]:
+    def _batches(self, row: Row) -> tuple[TracedBatch | None, TracedBatch | None]:
         """The batch that brought the row, and the merge that wrote its file."""
-        wrote = self._batch(BATCHES.c.id == row.batch_id)
+        engine = self._lake.ledger.engine
+        wrote = traced.batch(engine, row.batch_id)
         if wrote is None or wrote.kind != Kind.MERGE:
             return wrote, None
         source = row.mapper_version.rsplit("-", 2)[0]
         if (replayed := self._replay(row, source)) is not None:
-            return self._batch(BATCHES.c.id == replayed), wrote
-        of_object = next((batch_id for batch_id, _ in self._object(row)), None)
-        routed = sa.select(ROUTED.c.batch_id).where(ROUTED.c.of_batch == of_object)
-        return self._batch(BATCHES.c.id == of_object, BATCHES.c.source == source) or self._batch(
-            BATCHES.c.id.in_(routed), BATCHES.c.source == source
-        ), wrote
-
-    def _batch(self, *conditions: sa.ColumnElement[bool]) -> Batch | None:
-        row = BATCHES.c
-        wanted = sa.select(row.id, row.kind, row.source, row.done_at, row.mapper_version, row.ocsf_version)
-        with self._lake.ledger.engine.connect() as connection:
-            found = connection.execute(wanted.where(*conditions).limit(1)).first()
-        return None if found is None else Batch(*found)
+            return traced.batch(engine, replayed), wrote
+        of_object = traced.read_as(engine, row.source_object, row.source_etag).batch_id
+        return traced.batch_of_object(engine, of_object, source), wrote
 
     def _replay(self, row: Row, source: str) -> str | None:
         """The replay that made the row of an entry of quarantine."""
@@ -401,10 +362,8 @@ class _Following:
 
     def _of_entry(self, column: str, table: str, row: Row, source: str) -> str | None:
         """A column of the row's closed entry in quarantine; None where it was never in there."""
-        with self._lake.ledger.engine.connect() as connection:
-            replays = sa.select(BATCHES.c.id).where(BATCHES.c.kind == Kind.REPLAY, BATCHES.c.source == source)
-            if connection.scalar(replays.limit(1)) is None:
-                return None
+        if not traced.has_replays(self._lake.ledger.engine, source):
+            return None
         sql = (
             f"SELECT {column} FROM {table} WHERE source_object = $object AND source_etag = $etag "
             "AND source_record = $record AND state = 'closed'"

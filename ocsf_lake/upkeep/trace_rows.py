@@ -16,16 +16,12 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import objects
-from ocsf_lake.ledger.database import select_in
+from ocsf_lake.ledger import traced
 from ocsf_lake.ledger.files import Chosen, LakeFile
-from ocsf_lake.ledger.results import Kind
-from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, RETIRED, ROUTED
 from ocsf_lake.query import query
 from ocsf_lake.query.known_files import KnownFiles
 from ocsf_lake.storage import layout
@@ -140,10 +136,9 @@ def by_record(lake: Lake, uri: str, number: int, where: Narrowed) -> Rows:
         duckdb.Error: A file is gone or damaged.
     """
     chosen = _tables(where, where.has)
-    with lake.ledger.engine.connect() as connection:
-        known = _partitions(connection, uri)
-    if known is not None:
-        chosen = {table: _among(known[table], where) for table in chosen if table in known}
+    partitions = traced.partitions(lake.ledger.engine, uri)
+    if partitions is not None:
+        chosen = {table: _among(partitions[table], where) for table in chosen if table in partitions}
     given = {"object": uri, "record": number}
     return _found(lake, lake.files.of(chosen), "source_object = $object AND source_record = $record", given)
 
@@ -172,34 +167,6 @@ def _tables(where: Narrowed, chosen: Chosen) -> dict[str, Chosen]:
 
 def _among(partitions: set[str], where: Narrowed) -> Chosen:
     return lambda values: "/".join(values) in partitions and where.has(values)
-
-
-def _partitions(connection: sa.Connection, uri: str) -> dict[str, set[str]] | None:
-    """The partitions, by table, in which rows of an object can be; None where the ledger does not know the object."""
-    query = sa.select(OBJECTS.c.batch_id, OBJECTS.c.source)
-    known = [row._tuple() for row in objects.select(connection, query, [uri])]
-    if not known:
-        return None
-    ids = {batch_id for batch_id, _ in known if batch_id is not None}
-    ids |= _texts(connection, ROUTED.c.batch_id, ROUTED.c.of_batch, ids)
-    sources = {source for _, source in known if source is not None}
-    sources |= _texts(connection, BATCHES.c.source, BATCHES.c.id, ids)
-    replays = _texts(connection, BATCHES.c.id, BATCHES.c.source, sources, BATCHES.c.kind == Kind.REPLAY)
-    ids |= replays | _texts(connection, ROUTED.c.batch_id, ROUTED.c.of_batch, replays)
-    found: dict[str, set[str]] = {}
-    for files in (FILES, RETIRED):
-        query = sa.select(files.c.table_name, files.c.partition).distinct()
-        for table, values in select_in(connection, query, files.c.batch_id, sorted(ids)):
-            found.setdefault(table, set()).add(values)
-    return found
-
-
-def _texts(
-    connection: sa.Connection, wanted: sa.Column[str], column: sa.Column[str], values: Iterable[str],
-    *conditions: sa.ColumnElement[bool],
-) -> set[str]:  # fmt: skip
-    query = sa.select(wanted).where(*conditions).distinct()
-    return {text for (text,) in select_in(connection, query, column, sorted(values))}
 
 
 # -- looking through files --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain as chained
@@ -21,13 +21,11 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlalchemy as sa  # noqa: TID251 - statements of its own over the ledger's tables
 
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, no_lake, opened
-from ocsf_lake.ledger import chain, compactions, containers, marker, signing
-from ocsf_lake.ledger.database import MissingError
-from ocsf_lake.ledger.tables import FILES, ORPHANS
+from ocsf_lake.ledger import chain, compactions, containers, marker, orphans, signing
+from ocsf_lake.ledger.database import Connection, MissingError, moment
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -178,7 +176,7 @@ class _Verifying:
         try:
             if nowhere:
                 raise MissingError("the settings name none")
-            with opened(self.settings, reading=True) as lake, moment(lake) as connection:
+            with opened(self.settings, reading=True) as lake, moment(lake.ledger.engine) as connection:
                 if not chain.is_there(connection):
                     self.summary.ledger = "it has no chain yet"
                     return
@@ -191,18 +189,14 @@ class _Verifying:
         else:
             self.has_ledger = True
 
-    def _take(self, connection: sa.Connection) -> None:
-        row = FILES.c
-        files = connection.execution_options(yield_per=1_000).execute(
-            sa.select(row.path, row.sha256, row.bytes, row.rows)
-        )
+    def _take(self, connection: Connection) -> None:
         retired = [path for paths in compactions.retired(connection).values() for path in paths]
-        self.state.take_ledger((tuple(item) for item in files), retired)
+        self.state.take_ledger(chain.files(connection), retired)
         self._retired_in = {_without_generation(layout.folder_of(path)) for path in retired}
         self.state.take_records(LedgerRecord(*item) for item in chain.rows(connection))
         self._open_ids = containers.open_ids(connection)
         self._open_folders = set(compactions.open_folders(connection))
-        self._left = {(batch, folder) for batch, folder in connection.execute(sa.select(ORPHANS))}
+        self._left = orphans.all_folders(connection)
 
     def _ledger_files(self) -> Iterator[Fault]:
         for path, ours, theirs in self.state.otherwise():
@@ -398,15 +392,6 @@ def _without_generation(folder: str) -> str:
     return layout.folder_of(folder).removeprefix(f"{layout.COMPACTED}/") if layout.is_compacted(folder) else folder
 
 
-@contextmanager
-def moment(lake: Lake) -> Iterator[sa.Connection]:
-    """A transaction in which all queries see the same."""
-    with lake.ledger.engine.connect() as connection:
-        if connection.dialect.name == "postgresql":
-            connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        yield connection
-
-
 # -- older files ------------------------------------------------------------------------------------------------------
 def adopt(settings: Settings) -> int:
     """Lists files in the chain that the ledger has and no record: from before the chain, or of an older program.
@@ -424,10 +409,8 @@ def adopt(settings: Settings) -> int:
     number = 0
     with opened(settings) as lake, TemporaryDirectory(prefix="ocsf-lake-verify-") as folder:
         with closing(State(Path(folder))) as state:
-            with moment(lake) as connection:
-                row = FILES.c
-                files = connection.execute(sa.select(row.path, row.sha256, row.bytes, row.rows))
-                state.take_ledger((tuple(item) for item in files), ())
+            with moment(lake.ledger.engine) as connection:
+                state.take_ledger(chain.files(connection), ())
                 for item in chain.rows(connection):
                     state.apply(chain.parsed(chain.content(item.body, item.hash, item.signature)))
             portion: list[str] = []

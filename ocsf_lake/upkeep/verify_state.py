@@ -82,9 +82,9 @@ class State:
         """Takes up what lies in the lake."""
         self._connection.executemany("INSERT OR REPLACE INTO listing VALUES (?, ?)", files)
 
-    def take_ledger(self, files: Iterable[tuple[str, str, int, int]], retired: Iterable[str]) -> None:
+    def take_ledger(self, files: Iterable[Listed], retired: Iterable[str]) -> None:
         """Takes up the files that the ledger has, and those that were retired and are there still."""
-        self._connection.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", files)
+        self._connection.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", map(astuple, files))
         self._connection.executemany("INSERT INTO retired VALUES (?)", ((path,) for path in retired))
 
     def take_records(self, rows: Iterable[LedgerRecord]) -> None:

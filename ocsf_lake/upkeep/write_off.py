@@ -164,7 +164,7 @@ def _lost(lake: Lake) -> list[Lost]:
     paths = lost_files.by_batch(check.missing(lake))
     found: list[Lost] = []
     judge = lost_files.Judge(lake)
-    for batch_id in rebuild.in_order(lake, paths.keys()):
+    for batch_id in lake.ledger.in_order(paths.keys()):
         why = rebuild.rebuild_batch(lake, batch_id, paths[batch_id], dry_run=True)
         found += judge.judged(batch_id, paths[batch_id], why)
     return sorted(found, key=lambda item: item.file.path)

@@ -64,5 +64,5 @@ def _ask(settings: Settings, report: Report, logger: Any) -> None:
     for number in done.full:
         logger.warning("rule %s: the ledger keeps no more values for it", chosen[number].path)
     for finding, about in done.undone:
-        logger.warning("finding %s stays, though late events show that this was no news: %s", finding, about)
+        logger.warning("finding %s stays, though late events show that it was not new: %s", finding, about)
     logger.info("batches=%d rules=%d findings=%d", done.batches, len(chosen), done.new)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 1_000
 """Rows of the table of failures; a server keeps every artifact."""
 SHOWN_EXAMPLES = 3
-SHOWN_NEWS = 10
+SHOWN_DRIFT = 10
 """Of what is new in a source, so much is listed."""
 
 
@@ -151,12 +151,12 @@ class Report:
                 lines.append(_step(text, *words))
                 lines += [f"  - {item.records:,}: {code(item.reason)}" for item in reasons if item.source == name]
         for name, source in sorted(self.summary.sources.items()):
-            news = [item for item in source.news if item.kind is not DriftKind.OPEN_MEMBER]
-            if news:
-                number_new = texts.plural(len(news), "name or value", "names and values")
+            drift = [item for item in source.drift if item.kind is not DriftKind.OPEN_MEMBER]
+            if drift:
+                number_new = texts.plural(len(drift), "name or value", "names and values")
                 text = f"{code(name)}: {number_new} never seen before."
                 lines.append(_step(text, "status", name, "--lake", settings.lake))
-                lines += [f"  - {code(f'{item.name} {item.text}'.strip())}" for item in news[:SHOWN_NEWS]]
+                lines += [f"  - {code(f'{item.name} {item.text}'.strip())}" for item in drift[:SHOWN_DRIFT]]
         if (found := self.summary.copies).objects:
             lines.append(_step(f"{found.text}.", "query", copies.ALL, "--lake", settings.lake))
             lines += [f"  - {code(first)} and {code(second)}" for first, second in found.examples]

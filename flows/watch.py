@@ -24,7 +24,7 @@ from ocsf_lake.upkeep.health import Alarm
 
 DAYS = 14
 """So many days are on the page of the lake."""
-COLUMNS = ["source", f"events, {DAYS} days", "events", "lag, 95 of 100", "days with gaps", "quarantined", "news"]
+COLUMNS = ["source", f"events, {DAYS} days", "events", "lag, 95 of 100", "days with gaps", "quarantined", "drift"]
 BLOCKS = "▁▂▃▄▅▆▇█"
 EVENT = "ocsf-lake.{check}"
 RESOURCE = "ocsf-lake.source.{source}"
@@ -79,16 +79,16 @@ def lake_page(settings: Settings, findings: list[Alarm], now: datetime) -> str:
 
 
 def _row(facts: Facts, name: str) -> list[str]:
-    """One source: events a day as a line of blocks, lag, gaps, quarantine, news."""
+    """One source: events a day as a line of blocks, lag, gaps, quarantine, drift."""
     events = facts.events_of.get(name, {})
     lag = next((row for row in facts.lags.newest() if row.source == name), None)
     missing = sum(row.missing for source in facts.heat.sources if source.name == name for row in source.rows)
     spent = facts.spent.get(name)
-    news = sum(item.source == name for item in facts.drift)
+    drift = sum(item.source == name for item in facts.drift)
     return [
         report.code(name), sparkline([events.get(day, 0) for day in facts.days]), f"{sum(events.values()):,}",
         todo.minutes(lag.p95) if lag else "", f"{missing:,}" if facts.heat.judged else "not judged",
-        f"{spent.quarantined:,}" if spent else "0", f"{news:,}",
+        f"{spent.quarantined:,}" if spent else "0", f"{drift:,}",
     ]  # fmt: skip
 
 

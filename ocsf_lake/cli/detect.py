@@ -86,12 +86,12 @@ def detect(
 
 
 def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:
-    from ocsf_lake.detections import news, run, scan
+    from ocsf_lake.detections import new_values, run, scan
     from ocsf_lake.detections.statements import Span
 
     if span is not None:
         return scan.counts(settings, chosen, span)
-    return scan.counts(settings, chosen, Span(), news.batch_files(run.waiting(settings)))
+    return scan.counts(settings, chosen, Span(), new_values.batch_files(run.waiting(settings)))
 
 
 def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
@@ -145,7 +145,7 @@ def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) 
     for number in summary.full:
         terminal.say(f"{chosen[number].path}: the ledger keeps no more values for it: new callers are not watched")
     for finding, about in summary.undone:
-        terminal.say(f"finding {finding} stays, though late events show that this was no news: {about}")
+        terminal.say(f"finding {finding} stays, though late events show that it was not new: {about}")
     looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
     terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
 

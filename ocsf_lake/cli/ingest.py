@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "ocsf-lake ingest sample_logs/organization --lake demo_lake"
 
-SHOWN_NEWS = 5
+SHOWN_DRIFT = 5
 """Of what is new in a source, so much is shown; `ocsf-lake status SOURCE` lists all."""
 SHOWN_FAILURES = 10
 """Of the batches that failed, and of the records that made the program fail, so many are named; --json names all."""
@@ -215,7 +215,7 @@ def tell_coverage(coverage: Coverage | None) -> None:
 def _tell_news(name: str, source: SourceSummary) -> None:
     from ocsf_lake.ledger import meter
 
-    for news, sighting in list(source.news.items())[:SHOWN_NEWS]:
-        terminal.say(f"new in {name}: {meter.message(news, sighting)}")
-    if len(source.news) > SHOWN_NEWS:
-        terminal.say(f"new in {name}: {len(source.news) - SHOWN_NEWS:,} more; `ocsf-lake status {name}` lists them")
+    for drift, seen in list(source.drift.items())[:SHOWN_DRIFT]:
+        terminal.say(f"new in {name}: {meter.message(drift, seen)}")
+    if len(source.drift) > SHOWN_DRIFT:
+        terminal.say(f"new in {name}: {len(source.drift) - SHOWN_DRIFT:,} more; `ocsf-lake status {name}` lists them")

@@ -201,7 +201,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
     _print_counts("most in unmapped", meter["unmapped"], NAMES)
     _print_counts("failed casts", meter["failed_casts"], NAMES)
     _print_counts("values hidden", meter["redacted"], NAMES)
-    news = [
+    drift = [
         {
             "what": _KIND_TEXTS.get(item["kind"], item["kind"]),
             "where": item["name"],
@@ -212,7 +212,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
         }
         for item in meter["news"]
     ]
-    _print_counts("never seen before", news, NAMES)
+    _print_counts("never seen before", drift, NAMES)
     if opened := len(meter["open_members"]):
         names = terminal.plural(opened, "name")
         terminal.say(f"{names} inside open-ended members were never seen before; --json lists them")

@@ -67,30 +67,30 @@ def of_rows(
 
 
 def of_news(
-    news: Iterable[Mapping[str, Any]], rule: Asked, baseline: str, suppressions: Sequence[Suppression], now: datetime
+    values: Iterable[Mapping[str, Any]], rule: Asked, baseline: str, suppressions: Sequence[Suppression], now: datetime
 ) -> Iterator[Finding]:
     """Findings of values that were not seen before: one event each, the first; a value is told of once.
 
     Args:
-        news: Rows of `news.News`.
+        values: Rows of `new_values.NewValues`.
         rule: The rule.
         baseline: Id of its baseline.
         suppressions: Which of them are expected.
         now: When they were found.
     """
-    for one in news:
+    for one in values:
         row = {
             "rule": 0, "accountid": one["account"], "region": one["region"], "about": about_of(one), "events": 1,
             "first": one["first"], "last": one["first"], "uids": [one["event"]],
             "identity": [rule.key, one["about"], one["value"]],
         }  # fmt: skip
         (found,) = of_rows([row], [rule], suppressions, now, is_whole=True)
-        yield replace(found, sighting=(baseline, one["about"], one["value"]))
+        yield replace(found, new_value=(baseline, one["about"], one["value"]))
 
 
-def about_of(news: Mapping[str, Any]) -> str:
+def about_of(value: Mapping[str, Any]) -> str:
     """Whom or what, and the value that is new of it."""
-    return f"{news['about']} | {news['value']}"
+    return f"{value['about']} | {value['value']}"
 
 
 def of_text(text: str) -> Finding:

@@ -19,7 +19,7 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import connections, findings, grouped, news
+from ocsf_lake.detections import connections, findings, grouped, new_values
 from ocsf_lake.detections.asked import Asked
 from ocsf_lake.detections.failing import Failed
 from ocsf_lake.detections.findings import SOURCE
@@ -161,7 +161,7 @@ def _news(
 ) -> Iterator[Finding]:  # fmt: skip
     """Findings of what was not seen before; what there is from now on is noted, which may be done again."""
     new = None if files is None else _chosen(files)
-    for number, found in news.look(settings, rules, span or Span(), new, summary.reasons):
+    for number, found in new_values.look(settings, rules, span or Span(), new, summary.reasons):
         rule = rules[number]
         if not found.learn(baselines):
             summary.full.append(number)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import collect, connections, failing, news, statements
+from ocsf_lake.detections import collect, connections, failing, new_values, statements
 from ocsf_lake.detections.asked import Asked, Look, Relation
 from ocsf_lake.detections.connections import Connected
 from ocsf_lake.detections.failing import Rows
@@ -93,7 +93,7 @@ def counts(
                     if (problem := failing.problem(lake.connection, sql, error)) is None:
                         raise
                     reasons[number] = problem
-    found |= {number: new.count for number, new in news.look(settings, asked, span, files, reasons)}
+    found |= {number: new.count for number, new in new_values.look(settings, asked, span, files, reasons)}
     return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
 
 

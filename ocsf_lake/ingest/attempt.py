@@ -119,7 +119,7 @@ class Attempt:
         if work.redaction is not None:
             self.result.redaction = work.redaction.id, work.redaction.text
         self.failures: dict[ObjectRef, Failure] = {}
-        self.traces = Orphans(work.lake.ledger.engine, batch.id)
+        self.orphans = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
         self._earlier: _EarlierParts | None = None if policy is Duplicates.KEEP else _EarlierParts()
         self.number = 0
@@ -407,7 +407,7 @@ class Attempt:
         events = (partition for partition, class_uid in open_files if class_uid is not None)
         compacted = generations.folders(self.lake.ledger.engine, events)
         places = {partition: compacted.get(partition) or _first_folder(partition) for partition, _ in open_files}
-        self.traces.note(sorted(set(places.values())))
+        self.orphans.note(sorted(set(places.values())))
         return places.__getitem__
 
     @contextmanager

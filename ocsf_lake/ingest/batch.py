@@ -208,7 +208,7 @@ def _completed(
     def also(connection: Connection) -> None:
         generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
-        result.news.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))
+        result.drift.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))
         duplicated.note(connection, batch, policy, result, key)
         redactions.note(connection, batch, result)
         routed.record(connection, batch, result, facts)

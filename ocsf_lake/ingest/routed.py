@@ -40,6 +40,6 @@ def record(connection: Connection, of: Batch, result: Result, facts: Facts) -> N
 
 def put(connection: Connection, of: Batch, one: Batch, result: Result, at: str) -> None:
     """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
-    result.news.update(meter.record(connection, one, result, discovery.day_of, at))
+    result.drift.update(meter.record(connection, one, result, discovery.day_of, at))
     redactions.note(connection, one, result)
     put_done(connection, replace(one, attempts=of.attempts), result, at)

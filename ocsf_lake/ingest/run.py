@@ -60,7 +60,7 @@ class SourceSummary:
         variants: Events with a key that the lake had, and other content.
         fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
         redacted: Values that were hidden, per rule.
-        news: What the source never had before, and where it stands first.
+        drift: What the source never had before, and where it stands first.
     """
 
     objects: int = 0
@@ -78,7 +78,7 @@ class SourceSummary:
     variants: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
-    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
+    drift: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
 
     def add(self, batch: Batch, result: Result) -> None:
         """Counts a batch."""
@@ -102,7 +102,7 @@ class SourceSummary:
         self.variants += result.variants
         self.fallbacks.update(result.fallbacks)
         self.redacted.update(result.redacted)
-        self.news.update(result.news)
+        self.drift.update(result.drift)
 
     def merge(self, other: SourceSummary) -> None:
         """Counts what another run did as well."""
@@ -115,8 +115,8 @@ class SourceSummary:
             counter.update(more)
         for name in ("objects", "batches", "files", "bytes_in", "bytes_out", "seconds", "duplicates", "variants"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for news, sighting in other.news.items():
-            self.news.setdefault(news, sighting)
+        for drift, seen in other.drift.items():
+            self.drift.setdefault(drift, seen)
 
 
 EMPTY_KEPT = 3

@@ -67,7 +67,7 @@ def _source_dict(source: SourceSummary) -> dict[str, Any]:
         "variants": source.variants,
         "redacted": dict(source.redacted.most_common()),
         "mapped_row_by_row": dict(source.fallbacks.most_common()),
-        "news": [{**asdict(news), **asdict(sighting)} for news, sighting in source.news.items()],
+        "news": [{**asdict(drift), **asdict(seen)} for drift, seen in source.drift.items()],
         "bytes_in": source.bytes_in,
         "bytes_out": source.bytes_out,
         "files": source.files,

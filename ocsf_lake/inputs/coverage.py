@@ -59,8 +59,8 @@ class Coverage:
         last: Last one.
         accounts: Accounts whose folders were found.
         regions: Regions whose folders were found.
-        trees: URIs of the folders in which AWS's folders were found.
-        beside: URIs of folders and objects beside those trees; nothing of them was looked at.
+        roots: URIs of the folders in which AWS's folders were found.
+        beside: URIs of folders and objects beside those; nothing of them was looked at.
         passed: Why a name was passed over -> the names.
         older: Deliveries before the first day, of which the lake has nothing.
         newer: Deliveries after the last day, of which it has nothing.
@@ -77,7 +77,7 @@ class Coverage:
     last: date | None = None
     accounts: set[str] = field(default_factory=set)
     regions: set[str] = field(default_factory=set)
-    trees: Names = field(default_factory=Names)
+    roots: Names = field(default_factory=Names)
     beside: Names = field(default_factory=Names)
     passed: dict[str, Names] = field(default_factory=dict)
     older: Unread | None = None
@@ -140,12 +140,12 @@ class Coverage:
 
     def _looked_at(self) -> Note:
         days = f"what was delivered {_days(self.first, self.last)}"
-        if not self.trees.number:
+        if not self.roots.number:
             return Note(f"looked at {days}, by the names of all objects", (self.uri,))
         places = _plural(len(self.accounts), "account", "accounts")
         if self.regions:
             places += f" and {_plural(len(self.regions), 'region', 'regions')}"
-        return self._note(f"looked at {days}, for {places}, in", self.trees)
+        return self._note(f"looked at {days}, for {places}, in", self.roots)
 
     def _note(self, text: str, names: Names) -> Note:
         names_shown = tuple(map(self._as_given, names.some[:SHOWN]))
@@ -165,7 +165,7 @@ class Coverage:
             "last_day": self.last and self.last.isoformat(),
             "accounts": sorted(self.accounts),
             "regions": sorted(self.regions),
-            "trees": _names(self.trees),
+            "trees": _names(self.roots),
             "not_looked_at": _names(self.beside),
             "passed_over": [{"reason": reason, **_names(names)} for reason, names in sorted(self.passed.items())],
             **{name: self._unread_dict(unread) for name, unread in (("older", self.older), ("newer", self.newer))},

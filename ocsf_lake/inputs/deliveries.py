@@ -94,8 +94,8 @@ def _by_days() -> Iterator[Delivery]:
 
 
 @dataclass(frozen=True)
-class Trees:
-    """The trees of AWS's below a folder.
+class Deliveries:
+    """Where AWS delivers logs, in and below a folder.
 
     Args:
         roots: Paths that hold `AWSLogs/` or lie in one, so that prefixes can be built below them.
@@ -106,7 +106,7 @@ class Trees:
     beside: Names = field(default_factory=Names)
 
 
-def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Trees:
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Deliveries:
     """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
 
     Args:
@@ -118,9 +118,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Trees
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return Trees((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
+        return Deliveries((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
     if not patterns:
-        return Trees()
+        return Deliveries()
     roots: list[str] = []
     loose: dict[str, Names] = {}
     closed: list[str] = []
@@ -146,7 +146,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Trees
                 else:
                     following.append(f"{folder}/{name}")
         waiting = following
-    return Trees(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Trees()
+    return Deliveries(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Deliveries()
 
 
 def _beside(
@@ -205,7 +205,7 @@ class Walk:
         """Folders of one day each.
 
         Args:
-            roots: Trees, see `find`.
+            roots: Deliveries, see `find`.
             path: Where they were looked for.
             source: Name of the source.
 

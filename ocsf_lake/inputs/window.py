@@ -67,22 +67,22 @@ class Window:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
         self.coverage.given[listing.printable_uri(fs, path)] = self.uri
-        trees = deliveries.Trees()
+        delivered = deliveries.Deliveries()
         if objects.kind(fs, path) == "directory":
             lake = objects.filesystem(self.lake)[1] if self.lake else ""
-            trees = deliveries.find(fs, path, self.source, self.calls, lake)
-        self.in_tree = bool(trees.roots)
+            delivered = deliveries.find(fs, path, self.source, self.calls, lake)
+        self.in_tree = bool(delivered.roots)
         if not self.in_tree:
             for page in listing.pages(self.uri, self.calls, access):
                 outside: dict[str, date] = {}
                 yield [ref for ref in page if self._named(ref, outside)]
                 self._note_unread(outside)
             return
-        for root in trees.roots:
-            self.coverage.trees.add(listing.printable_uri(fs, root))
-        self.coverage.beside = trees.beside
+        for root in delivered.roots:
+            self.coverage.roots.add(listing.printable_uri(fs, root))
+        self.coverage.beside = delivered.beside
         walk = deliveries.Walk(fs, self.scope, self.calls)
-        for place in walk.places(trees.roots, path, self.source):
+        for place in walk.places(delivered.roots, path, self.source):
             yield from listing.below(fs, place, self.calls)
         self.coverage.accounts, self.coverage.regions = walk.reached["account"], walk.reached["region"]
         self.coverage.beside.extend(walk.strangers())

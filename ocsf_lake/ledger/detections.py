@@ -39,7 +39,7 @@ class Finding:
         events: How many events.
         record: The finding as JSON, as it is written.
         is_whole: Whether these are all of its events that the lake has; else those of some batches.
-        sighting: Of a value that was not seen before: baseline, whom it is about, and the value.
+        new_value: Of a value that was not seen before: baseline, whom it is about, and the value.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Finding:
     events: int
     record: str
     is_whole: bool = False
-    sighting: Sequence[str] | None = None
+    new_value: Sequence[str] | None = None
 
 
 class Detections:
@@ -204,11 +204,11 @@ class Detections:
                 first, last, events = known[finding.id]
                 total = max(events, finding.events) if finding.is_whole else events + finding.events
                 # A value was first there once: an earlier time takes the place of the later one.
-                latest = min if finding.sighting else max
+                latest = min if finding.new_value else max
                 values = {"first": min(first, finding.first), "last": latest(last, finding.last), "events": total}
                 connection.execute(sa.update(FINDINGS).where(FINDINGS.c.id == finding.id).values(values))
-        sightings = [(finding.sighting, finding.id) for finding in findings if finding.sighting]
-        baselines.told(connection, [(baseline, about, value, id_) for (baseline, about, value), id_ in sightings])
+        new_values = [(finding.new_value, finding.id) for finding in findings if finding.new_value]
+        baselines.told(connection, [(baseline, about, value, id_) for (baseline, about, value), id_ in new_values])
         return len(new)
 
     def open_runs(self) -> list[str]:
@@ -234,7 +234,7 @@ class Detections:
 
 def _row(finding: Finding, run: str) -> dict[str, Any]:
     row = asdict(finding) | {"run": run}
-    del row["is_whole"], row["sighting"]
+    del row["is_whole"], row["new_value"]
     return row
 
 

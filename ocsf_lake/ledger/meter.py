@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import add
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Batch, Result
-from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, NEWS
+from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, SCHEMA_DRIFT
 from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import OTHER, DriftKind, FirstSeen, SchemaDrift
 
@@ -24,8 +24,8 @@ NAMES_A_DAY = 2_000
 """Of a source's members, so many names are counted apart on one day; later ones are together under `(other)`."""
 DayOf = Callable[[str], str | None]
 
-NEWS_OF_SOURCE = 10_000
-"""So much news of a source is kept; what comes later is counted as one item, `(other)`."""
+DRIFT_OF_SOURCE = 10_000
+"""So much drift of a source is kept; what comes later is counted as one item, `(other)`."""
 
 
 def record(
@@ -44,7 +44,7 @@ def record(
         What no earlier batch of the source had; names inside open-ended members are not among it.
     """
     statistics = result.statistics
-    fresh = _record_news(connection, batch, statistics.news, at or now())
+    fresh = _record_drift(connection, batch, statistics.drift, at or now())
     _add(connection, METER, ("batch_id", "day"), _days(batch, result, fresh, day_of))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
     failed = Counter({(day, _storable(name)): number for (day, name), number in statistics.failed.items()})
@@ -53,7 +53,7 @@ def record(
         for (day, name), number in failed.items()
     ]
     _add(connection, FAILED_CASTS, ("source", "day", "attribute"), rows)
-    return {news: sighting for news, sighting in fresh.items() if news.kind is not DriftKind.OPEN_MEMBER}
+    return {drift: seen for drift, seen in fresh.items() if drift.kind is not DriftKind.OPEN_MEMBER}
 
 
 def _days(
@@ -80,8 +80,8 @@ def _days(
         for kind, number in (("quarantined", outcome.counts.quarantined), ("dropped", outcome.counts.dropped)):
             if number:
                 count(day, kind, number)
-    for news, sighting in fresh.items():
-        count(sighting.day, "news", news.kind is not DriftKind.OPEN_MEMBER)
+    for drift, seen in fresh.items():
+        count(seen.day, "news", drift.kind is not DriftKind.OPEN_MEMBER)
     return [
         {"batch_id": batch.id, "source": batch.source, "day": day, **{kind: counts[kind] for kind in kinds}}
         for day, counts in days.items()
@@ -108,41 +108,41 @@ def _members(connection: sa.Connection, source: str, result: Result) -> list[dic
     ]
 
 
-def _record_news(
-    connection: sa.Connection, batch: Batch, news: dict[SchemaDrift, FirstSeen], at: str
+def _record_drift(
+    connection: sa.Connection, batch: Batch, drift: dict[SchemaDrift, FirstSeen], at: str
 ) -> dict[SchemaDrift, FirstSeen]:
-    """Adds to the table of news; gives what is in it from now on and was not before."""
-    if not news:
+    """Adds to the table of drift; gives what is in it from now on and was not before."""
+    if not drift:
         return {}
-    key = (NEWS.c.kind, NEWS.c.name, NEWS.c.text)
+    key = (SCHEMA_DRIFT.c.kind, SCHEMA_DRIFT.c.name, SCHEMA_DRIFT.c.text)
     query = _of_source(key, batch.source)
     recorded = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(query)}
-    sightings: dict[SchemaDrift, FirstSeen] = {}
-    for item, sighting in news.items():
+    first_seen: dict[SchemaDrift, FirstSeen] = {}
+    for item, seen in drift.items():
         item = SchemaDrift(item.kind, _storable(item.name), _storable(item.text))
-        if item not in recorded and len(recorded) >= NEWS_OF_SOURCE:
+        if item not in recorded and len(recorded) >= DRIFT_OF_SOURCE:
             item = SchemaDrift(item.kind, OTHER)
         recorded.add(item)
-        if item in sightings:
-            sightings[item].records += sighting.records
+        if item in first_seen:
+            first_seen[item].records += seen.records
         else:
-            sightings[item] = FirstSeen(**vars(sighting))
+            first_seen[item] = FirstSeen(**vars(seen))
     rows = [
         {
             "source": batch.source, "kind": item.kind, "name": item.name, "text": item.text,
-            "first_day": sighting.day, "first_object": _storable(sighting.object), "first_record": sighting.record,
-            "first_batch": batch.id, "noticed_at": at, "records": sighting.records,
+            "first_day": seen.day, "first_object": _storable(seen.object), "first_record": seen.record,
+            "first_batch": batch.id, "noticed_at": at, "records": seen.records,
         }
-        for item, sighting in sightings.items()
+        for item, seen in first_seen.items()
     ]  # fmt: skip
-    _add(connection, NEWS, ("source", "kind", "name", "text"), rows)
-    mine = query.where(NEWS.c.first_batch == batch.id)
+    _add(connection, SCHEMA_DRIFT, ("source", "kind", "name", "text"), rows)
+    mine = query.where(SCHEMA_DRIFT.c.first_batch == batch.id)
     fresh = {SchemaDrift(DriftKind(kind), *texts) for kind, *texts in connection.execute(mine)}
-    return {item: sighting for item, sighting in sightings.items() if item in fresh}
+    return {item: seen for item, seen in first_seen.items() if item in fresh}
 
 
 def _of_source(columns: Iterable[sa.ColumnElement[Any]], source: str) -> sa.Select[Any]:
-    return sa.select(*columns).where(NEWS.c.source == source)
+    return sa.select(*columns).where(SCHEMA_DRIFT.c.source == source)
 
 
 def _add(connection: sa.Connection, table: sa.Table, key: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -162,13 +162,13 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\\u0000")
 
 
-def message(news: SchemaDrift, sighting: FirstSeen) -> str:
+def message(drift: SchemaDrift, seen: FirstSeen) -> str:
     """What is new and where it stands first, in words; what came with the log is as it came."""
-    where = f"first in {sighting.object}, record {sighting.record}"
-    match news.kind:
+    where = f"first in {seen.object}, record {seen.record}"
+    match drift.kind:
         case DriftKind.VALUE:
-            return f"{news.name} {news.text}, which the mapper does not list; {where}"
+            return f"{drift.name} {drift.text}, which the mapper does not list; {where}"
         case DriftKind.ENUM_TEXT:
-            return f"{news.name} {news.text}, which OCSF does not know: it is Other; {where}"
+            return f"{drift.name} {drift.text}, which OCSF does not know: it is Other; {where}"
         case _:
-            return f"member {news.name}, which the mapper does not declare: it is in unmapped; {where}"
+            return f"member {drift.name}, which the mapper does not declare: it is in unmapped; {where}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, NEWS, OBJECTS, RETIRED
+from ocsf_lake.ledger.tables import BATCHES, FILES, OBJECTS, RETIRED, SCHEMA_DRIFT
 from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import DriftKind
 
@@ -61,7 +61,7 @@ def refused(engine: sa.Engine, since: str) -> list[tuple[str, int, int]]:
 def drifted(engine: sa.Engine, since: str) -> list[tuple[str, int, str]]:
     """Source, number and one name of what was noticed in schemas since, but in open-ended members and new sources."""
     old = sa.select(BATCHES.c.source).where(BATCHES.c.state == State.DONE, BATCHES.c.done_at < since)
-    row = NEWS.c
+    row = SCHEMA_DRIFT.c
     query = (
         sa.select(row.source, sa.func.count(), sa.func.min(row.name))
         .where(row.noticed_at >= since, row.kind != DriftKind.OPEN_MEMBER, row.source.in_(old))

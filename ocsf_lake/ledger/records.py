@@ -377,11 +377,11 @@ def _statistics(statistics: Statistics) -> dict[str, Any]:
         name: [[day, key, number] for (day, key), number in getattr(statistics, name).items()]
         for name in ("mapped", "unmapped", "failed")
     }
-    news = [
+    drift = [
         [item.kind, item.name, item.text, seen.records, seen.object, seen.record, seen.day]
-        for item, seen in statistics.news.items()
+        for item, seen in statistics.drift.items()
     ]
-    return {"events": statistics.events, **counted, "news": news}
+    return {"events": statistics.events, **counted, "news": drift}
 
 
 def _statistics_of(document: dict[str, Any]) -> Statistics:
@@ -389,8 +389,8 @@ def _statistics_of(document: dict[str, Any]) -> Statistics:
         name: Counter({(day, key): number for day, key, number in document[name]})
         for name in ("mapped", "unmapped", "failed")
     }
-    news = {SchemaDrift(DriftKind(kind), name, text): FirstSeen(*seen) for kind, name, text, *seen in document["news"]}
-    return Statistics(Counter(document["events"]), news=news, **counted)
+    drift = {SchemaDrift(DriftKind(kind), name, text): FirstSeen(*seen) for kind, name, text, *seen in document["news"]}
+    return Statistics(Counter(document["events"]), drift=drift, **counted)
 
 
 def checkpoint(connection: sa.Connection, store: Store) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import select_in
 from ocsf_lake.ledger.overview import event_day
 from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, FILES, LISTINGS, NEWS, OBJECTS, RETIRED
+from ocsf_lake.ledger.tables import BATCHES, FILES, LISTINGS, OBJECTS, RETIRED, SCHEMA_DRIFT
 from ocsf_lake.storage import layout
 
 _ASIDE = (layout.QUARANTINE, layout.OUTCOMES, layout.DUPLICATES)
@@ -175,7 +175,7 @@ def drift(engine: sa.Engine, since: str, limit: int, without: str = "") -> tuple
         limit: So much is given.
         without: A kind that does not count.
     """
-    row = NEWS.c
+    row = SCHEMA_DRIFT.c
     taken = (row.noticed_at >= since, row.kind != without)
     query = (
         sa.select(row.source, row.kind, row.name, row.text, row.noticed_at, row.records)
@@ -184,7 +184,7 @@ def drift(engine: sa.Engine, since: str, limit: int, without: str = "") -> tuple
         .limit(limit)
     )
     with engine.connect() as connection:
-        number = connection.scalar(sa.select(sa.func.count()).select_from(NEWS).where(*taken)) or 0
+        number = connection.scalar(sa.select(sa.func.count()).select_from(SCHEMA_DRIFT).where(*taken)) or 0
         return [New(*columns) for columns in connection.execute(query)], number
 
 

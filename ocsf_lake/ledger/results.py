@@ -191,7 +191,7 @@ class Result:
         fallbacks: Records that an error sent the slower way, per error; see `Mapped`.
         isolated: Records that made the program fail, in quarantine.
         statistics: What its records held.
-        news: What no earlier batch of the source had, and where it stands first; known once the batch is done.
+        drift: What no earlier batch of the source had, and where it stands first; known once the batch is done.
         routed: What became of records of other sources, each with a batch of its own; they count there alone.
         record: Path, SHA-256 and size of the batch's record in the lake, once that is written.
         redacted: Values that were hidden, per rule.
@@ -210,7 +210,7 @@ class Result:
     fallbacks: Counter[str] = field(default_factory=Counter)
     isolated: list[Isolated] = field(default_factory=list)
     statistics: Statistics = field(default_factory=Statistics)
-    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
+    drift: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
     routed: list[tuple[Batch, Result]] = field(default_factory=list)
     record: tuple[str, str, int] | None = None
     redacted: Counter[str] = field(default_factory=Counter)

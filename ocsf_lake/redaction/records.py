@@ -88,14 +88,14 @@ class Records:
 
     def statistics(self, counted: Statistics) -> Statistics:
         """What records held, without what rules hide in names and values."""
-        news = dict(counted.news)
-        if any(item.text and item.name in self.values for item in news):
-            news = _merged(news, lambda item: replace(item, text=self._value(item)))
+        drift = dict(counted.drift)
+        if any(item.text and item.name in self.values for item in drift):
+            drift = _merged(drift, lambda item: replace(item, text=self._value(item)))
         texts = {name for one in (counted.mapped, counted.unmapped, counted.failed) for _, name in one}
-        texts |= {text for item in news for text in (item.name, item.text)}
+        texts |= {text for item in drift for text in (item.name, item.text)}
         after = self._told(sorted(texts))
         if after is None:
-            return counted if news == counted.news else replace(counted, news=news)
+            return counted if drift == counted.drift else replace(counted, drift=drift)
 
         def renamed(counts: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
             merged: Counter[tuple[str, str]] = Counter()
@@ -103,10 +103,10 @@ class Records:
                 merged[day, after[name]] += number
             return merged
 
-        news = _merged(news, lambda item: replace(item, name=after[item.name], text=after[item.text]))
+        drift = _merged(drift, lambda item: replace(item, name=after[item.name], text=after[item.text]))
         return replace(
             counted, mapped=renamed(counted.mapped), unmapped=renamed(counted.unmapped), failed=renamed(counted.failed),
-            news=news,
+            drift=drift,
         )  # fmt: skip
 
     def _value(self, item: SchemaDrift) -> str:
@@ -121,10 +121,10 @@ class Records:
 
 
 def _merged(
-    news: Mapping[SchemaDrift, FirstSeen], change: Callable[[SchemaDrift], SchemaDrift]
+    drift: Mapping[SchemaDrift, FirstSeen], change: Callable[[SchemaDrift], SchemaDrift]
 ) -> dict[SchemaDrift, FirstSeen]:
     after: dict[SchemaDrift, FirstSeen] = {}
-    for item, seen in news.items():
+    for item, seen in drift.items():
         changed = change(item)
         if changed in after:
             after[changed].records += seen.records

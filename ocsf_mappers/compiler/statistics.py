@@ -84,14 +84,14 @@ class Statistics:
         mapped: Records of a day in which a declared member had a value that an attribute carries.
         unmapped: Events of a day with this name in `unmapped`.
         failed: Events of a day in which this attribute's text could not be read as its type.
-        news: What may be new.
+        drift: What may be new.
     """
 
     events: Counter[str] = field(default_factory=Counter)
     mapped: Counter[tuple[str, str]] = field(default_factory=Counter)
     unmapped: Counter[tuple[str, str]] = field(default_factory=Counter)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    news: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
+    drift: dict[SchemaDrift, FirstSeen] = field(default_factory=dict)
 
     def add(self, other: Statistics) -> None:
         """Counts later records as well."""
@@ -99,11 +99,11 @@ class Statistics:
         self.mapped.update(other.mapped)
         self.unmapped.update(other.unmapped)
         self.failed.update(other.failed)
-        for news, sighting in other.news.items():
-            if (first_seen := self.news.get(news)) is None:
-                self.news[news] = FirstSeen(**vars(sighting))
+        for drift, seen in other.drift.items():
+            if (first_seen := self.drift.get(drift)) is None:
+                self.drift[drift] = FirstSeen(**vars(seen))
             else:
-                first_seen.records += sighting.records
+                first_seen.records += seen.records
         self._bound()
 
     def _bound(self) -> None:
@@ -111,8 +111,8 @@ class Statistics:
             counts: Counter[tuple[str, str]] = getattr(self, name)
             if len(counts) > 16 * KEPT_NAMES:
                 setattr(self, name, bounded(counts, 8 * KEPT_NAMES))
-        if len(self.news) > 4 * KEPT_NAMES:
-            self.news = dict(sorted(self.news.items(), key=_importance)[: 2 * KEPT_NAMES])
+        if len(self.drift) > 4 * KEPT_NAMES:
+            self.drift = dict(sorted(self.drift.items(), key=_importance)[: 2 * KEPT_NAMES])
 
 
 def merged(parts: Iterable[Statistics]) -> Statistics:
@@ -136,8 +136,8 @@ def bounded(counts: Counter[tuple[str, str]], limit: int) -> Counter[tuple[str, 
 
 
 def _importance(item: tuple[SchemaDrift, FirstSeen]) -> tuple[bool, int, SchemaDrift]:
-    news, sighting = item
-    return news.kind is DriftKind.OPEN_MEMBER, -sighting.records, news
+    drift, seen = item
+    return drift.kind is DriftKind.OPEN_MEMBER, -seen.records, drift
 
 
 def shortened(text: str) -> str:

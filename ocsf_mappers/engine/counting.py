@@ -132,7 +132,7 @@ class _Rows:
     def day(self, row: int) -> str:
         return self.groups[0 if self.codes is None else int(self.codes[row])][0]
 
-    def sighting(self, records: int, row: int) -> FirstSeen:
+    def first_seen(self, records: int, row: int) -> FirstSeen:
         where, number = (_at(self.columns[name], row) for name in ("_object", "_record"))
         return FirstSeen(records, self.objects[where], number, self.day(row))
 
@@ -169,7 +169,7 @@ def _count_unmapped(
             row = int(np.searchsorted(offsets - offsets[0], first[number], side="right")) - 1
             kind, name = kinds(names[number]), shortened(names[number])
             if kind is not None:
-                statistics.news.setdefault(SchemaDrift(kind, name), rows.sighting(int(totals[number]), row))
+                statistics.drift.setdefault(SchemaDrift(kind, name), rows.first_seen(int(totals[number]), row))
     places = codes
     if rows.codes is not None:
         places = np.repeat(rows.codes, np.diff(offsets)).astype(np.int64) * len(names) + codes
@@ -307,4 +307,4 @@ def _note(statistics: Statistics, rows: _Rows, kind: DriftKind, name: str, texts
     for number in _largest(np.flatnonzero(totals).tolist(), totals):
         text = shortened(coded.dictionary[number].as_py())
         row = int(row_numbers[first[number]])
-        statistics.news.setdefault(SchemaDrift(kind, name, text), rows.sighting(int(totals[number]), row))
+        statistics.drift.setdefault(SchemaDrift(kind, name, text), rows.first_seen(int(totals[number]), row))

@@ -184,7 +184,7 @@ def _json(text: bytes) -> Look:
     records = list(record_by_text.values())
     if not records:
         raise ConfigError("no record of the sample is a JSON object with members")
-    texts = _telling(record_by_text)
+    texts = _by_interest(record_by_text)
     joined = ",\n".join(texts)
     sample = f'{{"{lists[0]}": [\n{joined}\n]}}\n' if lists else "\n".join(map(_one_line, texts)) + "\n"
     suffix = ".json" if lists else ".jsonl"
@@ -424,16 +424,16 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _telling(record_by_text: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _by_interest(record_by_text: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The texts of the records that show most: each has a member that none before it had, then the first others."""
     names: set[str] = set()
-    telling: list[str] = []
+    first: list[str] = []
     others: list[str] = []
     for raw, record in record_by_text.items():
         new = set(_names(record)) - names
         names |= new
-        (telling if new else others).append(raw)
-    return [*telling, *others][:KEPT_RECORDS]
+        (first if new else others).append(raw)
+    return [*first, *others][:KEPT_RECORDS]
 
 
 def _names(value: Any, path: str = "") -> Iterator[str]:

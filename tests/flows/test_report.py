@@ -137,7 +137,7 @@ def test_a_run_has_the_colour_of_what_is_in_quarantine(quarantined: int, kind: S
 def test_the_page_of_a_run_says_what_to_do() -> None:
     found = a_report("x")
     drift = SchemaDrift(DriftKind.MEMBER, "<b>new</b>")
-    found.summary.sources["aws_cloudtrail"].news[drift] = FirstSeen(1, "o", 1, "20260318")
+    found.summary.sources["aws_cloudtrail"].drift[drift] = FirstSeen(1, "o", 1, "20260318")
     page = found.markdown(settings())
     assert "## What to do" in page
     assert "`ocsf-lake quarantine show --source aws_cloudtrail --limit 3 --lake /nowhere`" in page

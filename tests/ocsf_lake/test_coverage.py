@@ -65,7 +65,7 @@ def test_every_tree_below_the_root_is_read_and_what_is_beside_them_is_named(logs
     summary = backfill.backfill(SOURCE, str(logs), one, one, settings())
     assert (summary.listed, summary.counts.events) == (3, 3)
     assert summary.coverage is not None
-    assert [name.removeprefix(f"file://{logs}") for name in summary.coverage.trees.some] == [
+    assert [name.removeprefix(f"file://{logs}") for name in summary.coverage.roots.some] == [
         "",
         "/security",
         "/team/audit",

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ocsf_lake import config
 from ocsf_lake.cli import detect as cli_detect
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import findings, grouped, news, rules, run, scan, statements
+from ocsf_lake.detections import findings, grouped, new_values, rules, run, scan, statements
 from ocsf_lake.detections.asked import Arm, Asked, Look
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -194,11 +194,11 @@ def test_rules_look_at_a_time_and_write_nothing_when_they_only_count(
     hour = int(datetime(2026, 5, 4, 1, tzinfo=UTC).timestamp() * 1000)
     counts = {one.rule.title: one.events for one in scan.counts(settings, ours, Span(hour))}
     assert counts["keys"] == 1
-    new = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), new_values.batch_files(run.waiting(settings)))
     assert {one.rule.title: one.events for one in new}["keys"] == 3
     assert sorted(path.as_posix() for path in (tmp_path / "lake").rglob("*.parquet")) == before
     run.detect(settings, ours)
-    new = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
+    new = scan.counts(settings, ours, Span(), new_values.batch_files(run.waiting(settings)))
     assert {one.events for one in new} == {0}
 
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import check, first_seen, news, rules, run, scan
+from ocsf_lake.detections import check, first_seen, new_values, rules, run, scan
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.flows import detections as flow_detections
@@ -132,7 +132,7 @@ def _judged(
         ]
         new = pa.Table.from_pylist(rows, SCHEMA)
         known = kept.rows("b", sorted({about for about, _ in firsts}))
-        found = news.News("b", news._judged(judge, rule.asked.unseen, known, None, new, None))
+        found = new_values.NewValues("b", new_values._judged(judge, rule.asked.unseen, known, None, new, None))
         assert found.learn(kept)
         with ledger.begin() as connection:
             pairs = [(one["about"], one["value"]) for one in found.rows("is_news")]
@@ -160,7 +160,7 @@ def _by_hand(events: Sequence[tuple[str, str, int]], learning: int, most: int) -
 def test_what_comes_in_any_order_is_news_as_if_it_came_at_once(
     ours: list[Rule], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(news, "MOST_VALUES", most)
+    monkeypatch.setattr(new_values, "MOST_VALUES", most)
     (rule,) = ours
     assert rule.first_seen is not None
     learning = rule.first_seen.learning_ms
@@ -237,7 +237,7 @@ def test_news_are_told_once_in_any_order(tmp_path: Path, bring: Bring, ours: lis
     settings = _lake(tmp_path)
     for events in FILES:
         bring(settings, events)
-    (counted,) = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
+    (counted,) = scan.counts(settings, ours, Span(), new_values.batch_files(run.waiting(settings)))
     assert counted.events == 2
     assert _rows(settings) == [], "who only counts writes nothing"
     assert run.detect(settings, ours).new == 2
@@ -251,7 +251,7 @@ def test_news_are_told_once_in_any_order(tmp_path: Path, bring: Bring, ours: lis
         late = []
         for number in order:
             bring(settings, FILES[number])
-            dry = scan.counts(settings, ours, Span(), news.batch_files(run.waiting(settings)))
+            dry = scan.counts(settings, ours, Span(), new_values.batch_files(run.waiting(settings)))
             done = run.detect(settings, ours)
             assert dry[0].events == done.events[ours[0].key]
             late += done.undone

@@ -20,11 +20,11 @@ COUNTED = "events, quarantined, dropped, members_mapped, members_unmapped, faile
 
 
 def read(settings: Settings, path: Path, *records: object) -> dict[SchemaDrift, tuple[str, int, int]]:
-    """Ingests a file of CloudTrail records; gives the news of it, as file name, record and number of records."""
+    """Ingests a file of CloudTrail records; gives the drift of it, as file name, record and number of records."""
     write(path, json.dumps({"Records": records}))
     summary = ingest.ingest([str(path)], settings, source="aws_cloudtrail")
-    found = summary.sources["aws_cloudtrail"].news.items()
-    return {news: (Path(item.object).name, item.record, item.records) for news, item in found}
+    found = summary.sources["aws_cloudtrail"].drift.items()
+    return {drift: (Path(item.object).name, item.record, item.records) for drift, item in found}
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_names_and_days_without_end_stay_bounded(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meter, "NAMES_A_DAY", 50)
-    monkeypatch.setattr(meter, "NEWS_OF_SOURCE", 40)
+    monkeypatch.setattr(meter, "DRIFT_OF_SOURCE", 40)
     monkeypatch.setattr("ocsf_mappers.compiler.statistics.KEPT_DAYS", 3)
     long = "x" * 5_000
     invented = call(1, **{f"k{number}": 1 for number in range(300)}, **{"nul\0": "\0"})

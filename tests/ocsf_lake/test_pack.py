@@ -12,7 +12,7 @@ import pytest
 
 from ocsf_lake import config
 from ocsf_lake.config import Settings
-from ocsf_lake.detections import attack, connections, made, news, pack, rules, statements
+from ocsf_lake.detections import attack, connections, made, new_values, pack, rules, statements
 from ocsf_lake.detections.logs import Part
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
@@ -120,7 +120,7 @@ def test_each_rule_finds_what_it_is_for_and_leaves_what_looks_like_it(lake: Sett
 @pytest.mark.slow
 def test_each_rule_of_what_is_new_finds_that_and_leaves_what_is_not(lake: Settings, ours: dict[str, Rule]) -> None:
     looked, reasons = 0, dict[int, str]()
-    for number, new in news.look(lake, [ours[stem].asked for stem in CASES], Span(), None, reasons):
+    for number, new in new_values.look(lake, [ours[stem].asked for stem in CASES], Span(), None, reasons):
         stem, hit, miss = list(CASES)[number], str(2 * number), str(2 * number + 1)
         found = [row["about"] for row in new.rows("is_news")]
         assert [about for about in found if hit in about], stem

@@ -87,8 +87,8 @@ def same(found: Mapped, expected: Mapped) -> None:
     assert found.failed_casts == expected.failed_casts
     for name in ("events", "mapped", "unmapped", "failed"):
         assert +getattr(found.statistics, name) == +getattr(expected.statistics, name), name
-    assert {news: seen.records for news, seen in found.statistics.news.items()} == {
-        news: seen.records for news, seen in expected.statistics.news.items()
+    assert {drift: seen.records for drift, seen in found.statistics.drift.items()} == {
+        drift: seen.records for drift, seen in expected.statistics.drift.items()
     }
 
 

@@ -87,8 +87,8 @@ def test_columns_beyond_the_sets_that_have_queries_of_their_own_give_the_same(mo
     assert found.failed_casts == expected.failed_casts
     for name in ("mapped", "unmapped"):
         assert getattr(found.statistics, name) == getattr(expected.statistics, name)
-    assert {what: seen.records for what, seen in found.statistics.news.items()} == {
-        what: seen.records for what, seen in expected.statistics.news.items()
+    assert {what: seen.records for what, seen in found.statistics.drift.items()} == {
+        what: seen.records for what, seen in expected.statistics.drift.items()
     }
     assert (len(shared._programs), len(shared._statements)) == (1, 1)
 

@@ -11,7 +11,7 @@ from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERAT
 from ocsf_lake.ledger.tables.detections import BASELINES, DETECTED_BATCHES, DETECTION_RUNS, FINDINGS, FIRST_SEEN
 from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
 from ocsf_lake.ledger.tables.exports import EXPORTS, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
-from ocsf_lake.ledger.tables.meter import FAILED_CASTS, MEMBERS, METER, NEWS
+from ocsf_lake.ledger.tables.meter import FAILED_CASTS, MEMBERS, METER, SCHEMA_DRIFT
 from ocsf_lake.ledger.tables.objects import (
     LISTINGS,
     NAMES,
@@ -53,7 +53,6 @@ __all__ = [
     "METADATA",
     "METER",
     "NAMES",
-    "NEWS",
     "NOT_DONE",
     "OBJECTS",
     "OBJECT_HASHES",
@@ -66,6 +65,7 @@ __all__ = [
     "RETAINED",
     "RETIRED",
     "ROUTED",
+    "SCHEMA_DRIFT",
     "SHIPMENTS",
     "SHIPPED_FILES",
     "SHIPPED_OBJECTS",

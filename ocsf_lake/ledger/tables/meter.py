@@ -40,7 +40,7 @@ FAILED_CASTS = sa.Table(
     sa.Column("events", sa.BigInteger, nullable=False),
 )
 """Events in which an attribute's text could not be read as its type, by day."""
-NEWS = sa.Table(
+SCHEMA_DRIFT = sa.Table(
     "news",
     METADATA,
     sa.Column("source", sa.Text, primary_key=True),

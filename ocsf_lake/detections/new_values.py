@@ -32,18 +32,18 @@ _KNOWN, _HISTORY, _NEW = 0, 1, 2
 """Where rows come from: the ledger, the lake for a baseline that lacks something, what is looked at."""
 _CHUNK = 2_048
 MOST_VALUES = 1_000
-"""Of one group so many values are known, the earliest; later ones are no news."""
+"""Of one group so many values are known, the earliest; later ones are not watched."""
 
 
 @dataclass(frozen=True)
-class News:
+class NewValues:
     """What was looked at says of a rule.
 
     Args:
         baseline: Id of the rule's baseline.
-        judged: A row for each value that is news, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
+        judged: A row for each value that is new, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
             whether it `is_news`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
-            too many), `is_undone` (a finding told of it, and late events say that it was no news).
+            too many), `is_undone` (a finding told of it, and late events say that it was not new).
     """
 
     baseline: str
@@ -62,7 +62,7 @@ class News:
 
     @property
     def count(self) -> int:
-        """How many values are news."""
+        """How many values are new."""
         return int(pc.sum(self.judged["is_news"].cast(pa.int64())).as_py() or 0)
 
 
@@ -73,13 +73,13 @@ def batch_files(batches: Sequence[str]) -> shown.Chosen:
 
 def look(
     settings: Settings, rules: Sequence[Asked], span: Span, files: shown.Chosen | None, reasons: dict[int, str]
-) -> Iterator[tuple[int, News]]:
+) -> Iterator[tuple[int, NewValues]]:
     """Looks for what was not seen before, for one rule after the other.
 
     Args:
         settings: The lake.
         rules: All rules; those that look for nothing unseen are passed over.
-        span: Of which time news are told, by their first event; where there are `files`, not looked at.
+        span: Of which time new values count, by their first event; where there are `files`, not looked at.
         files: What is new; None to look at all that the lake has.
         reasons: Number of a rule -> why it cannot be asked; added to.
 
@@ -110,7 +110,7 @@ def look(
                 of_some = new["about"].unique().to_pylist() if files is not None and number in whole else None
                 known = baselines.rows(unseen.baseline, of_some)
                 judged = _judged(judge, unseen, known, history, new, None if files else span)
-                yield number, News(unseen.baseline, judged)
+                yield number, NewValues(unseen.baseline, judged)
             except failing.ERRORS as error:
                 reasons[number] = failing.Failed(str(error).split("\n")[0])
 
@@ -145,12 +145,12 @@ class _Sightings:
         self._stack = stack
 
     def of(self, number: int) -> pa.Table:
-        """Those of one rule, see `statements.sightings`."""
+        """Those of one rule, see `statements.first_seen`."""
         if not any(relation.needed(self._lake.filled) for relation in self._rules[number].relations):
             return SCHEMA.empty_table()
         if not self._is_together:
             self._keep([number])
-        return query.run(self._lake.connection, statements.sightings(number))
+        return query.run(self._lake.connection, statements.first_seen(number))
 
     @cached_property
     def _is_together(self) -> bool:
@@ -162,7 +162,7 @@ class _Sightings:
 
     def _keep(self, numbers: Iterable[int]) -> None:
         unseen = {number: one for number in numbers if (one := self._rules[number].unseen)}
-        sql = statements.collecting_sightings(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
+        sql = statements.collecting_first_seen(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
         query.collect(self._lake.connection, [sql])
 
     @cached_property
@@ -189,7 +189,7 @@ def _judged(
 
 
 def _judging(rows: str, learning_ms: int, span: Span | None) -> str:
-    """SQL of `News.judged`; without a span, of what became news by the rows that are looked at.
+    """SQL of `NewValues.judged`; without a span, of what became new by the rows that are looked at.
 
     That is a value whose first event is among them, or whose group's first event is: then it began to be long ago.
     """

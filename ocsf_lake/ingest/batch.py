@@ -108,7 +108,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
     result = _from_record(batch, lake, lease)
     if result is None:
         left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE), lease)
-        lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id)), left_out=left_out)
+        lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id, lease)), left_out=left_out)
         result = Result(_failed(left_out))
     return result
 

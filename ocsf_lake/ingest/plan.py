@@ -18,7 +18,7 @@ from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.listing import Calls, Names
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger.leases import Lease
+from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import LeftOut, program
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import layout, objects, retry, s3
@@ -338,11 +338,15 @@ class Planner:
                     decided.append(self._without(batch, missing, instead_of, lease))
                 (instead,) = decided
                 # Without the batch: it was taken out by a transaction whose answer was lost.
-                planned = self.lake.ledger.plan(
-                    [*instead.waiting, *instead.to_do],
-                    instead_of=(batch_id, undo.batch(self.lake, batch_id)), failures=instead.failures,
-                    left_out=instead.left_out,
-                )  # fmt: skip
+                try:
+                    planned = self.lake.ledger.plan(
+                        [*instead.waiting, *instead.to_do],
+                        instead_of=(batch_id, undo.batch(self.lake, batch_id, lease)), failures=instead.failures,
+                        left_out=instead.left_out,
+                    )  # fmt: skip
+                except LostError:
+                    decided.clear()  # who has taken the batch over may leave it otherwise than it was
+                    raise
                 written = {batch.id for batch in planned}
                 return [batch.id for batch in instead.to_do if batch.id in written]
 

@@ -74,9 +74,10 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
     with ExitStack() as stack:
         ids = [] if old is None else _ids(lake, old)
         for source in rereads.sources(lake.ledger.engine, ids):
-            if stack.enter_context(replays.held(lake.leases, source)) is None:
+            lease = stack.enter_context(replays.held(lake.leases, source))
+            if lease is None:
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
-            undo.unfinished_replays(lake, source)
+            undo.unfinished_replays(lake, source, lease)
         if old is not None and stack.enter_context(lake.leases.held(old)) is None:
             raise RetriableError("another run works on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)

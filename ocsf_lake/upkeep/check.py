@@ -18,6 +18,7 @@ from ocsf_lake.ingest import batch as batches
 from ocsf_lake.ingest import moving, unfinished
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import compactions, containers, files, overview, retained, written_off
+from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.ledger import Ledger
 from ocsf_lake.ledger.results import Result, State
 from ocsf_lake.storage import layout, permissions
@@ -175,6 +176,8 @@ def _end_abandoned(lake: Lake, repair: Repair) -> None:
                 continue  # who holds it ends it
             try:
                 result = batches.end_abandoned(batch, lake, lease)
+            except LostError:
+                continue  # who has taken it over ends it
             except OcsfMappersError as error:
                 # Whatever is wrong with this batch, others can be ended.
                 lake.ledger.fail(batch_id, str(error), excused=True)

@@ -118,7 +118,7 @@ def replay(
             if lease is None:
                 summary.busy.append(name)
                 continue
-            undo.unfinished_replays(lake, name)
+            undo.unfinished_replays(lake, name, lease)
             filters = part, reason, again
             groups = list(_groups(settings, name, filters, engine.fingerprint, summary, _events(lake, name)))
             for entries in groups:

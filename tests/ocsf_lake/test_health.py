@@ -12,6 +12,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger.results import Batch, Counts, Outcome, Result, State
+from ocsf_lake.ledger.tables import BATCHES, SCHEMA_DRIFT
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
@@ -52,7 +53,7 @@ def batch(lake: Settings, planned: datetime, source: str = "aws_cloudtrail", **m
             {"done_at": health._text(planned)} if more.get("done", True) else {}
         )
         with found.ledger.engine.begin() as connection:
-            table = health.BATCHES
+            table = BATCHES
             connection.execute(table.update().where(table.c.id == name).values(**said))
     return name
 
@@ -133,7 +134,7 @@ def test_news_of_a_source_that_the_lake_knows_are_told(lake: Settings) -> None:
             "first_record": 1, "first_batch": "b", "noticed_at": health._text(when), "records": 3,
         }  # fmt: skip
         with opened(lake) as found, found.ledger.engine.begin() as connection:
-            connection.execute(health.NEWS.insert().values(**row))
+            connection.execute(SCHEMA_DRIFT.insert().values(**row))
 
     batch(lake, NOW - timedelta(days=3))
     batch(lake, NOW - timedelta(hours=1), "aws_vpc_flow")

@@ -272,9 +272,10 @@ def test_who_lost_a_batch_removes_nothing_of_who_planned_it_again(
     def taken_over(failpoint: str, batch_id: str) -> None:
         if failpoint == "written" and not begun:
             written.extend(Path(settings().lake).rglob(f"{batch_id}-*.parquet"))
-            with opened(settings()) as lake:
+            with opened(settings()) as lake, lake.leases.held("ab" * 16) as lease:
+                assert lease is not None
                 (row,) = lake.ledger.arrow("batches").filter(pc.field("kind") == "replay").to_pylist()
-                undo.unfinished_replays(lake, "tiny")
+                undo.unfinished_replays(lake, "tiny", lease)
                 facts = (row["source"], row["mapper_version"], row["ocsf_version"])
                 anew = Batch(batch_id, *facts, (), kind=results.Kind.REPLAY)
                 lake.ledger.plan([anew])
@@ -335,11 +336,12 @@ def test_a_replay_that_is_finished_after_all_is_not_taken_back(
 ) -> None:
     mend_tiny()
     replay.replay(settings())
-    with opened(settings()) as lake:
+    with opened(settings()) as lake, lake.leases.held("ab" * 16) as lease:
+        assert lease is not None
         ((batch_id,),) = rows(settings(), REPLAYED)
         lake.ledger.plan([], instead_of=(str(batch_id), lambda _: pytest.fail("it was undone")))
         assert replays.unfinished(lake.ledger, "tiny") == []
-        undo.unfinished_replays(lake, "tiny")
+        undo.unfinished_replays(lake, "tiny", lease)
     assert rows(settings(), "SELECT state FROM ledger_batches WHERE kind = 'replay'") == [("done",)]
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,10 +17,11 @@ from ocsf_lake.cli.main import app
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import batch, unfinished
 from ocsf_lake.ingest import run as ingest
+from ocsf_lake.ingest.plan import Planner
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import ledger
 from ocsf_lake.ledger.ledger import Ledger
-from ocsf_lake.ledger.results import State
+from ocsf_lake.ledger.results import Batch, State
 from ocsf_lake.storage import layout, objects, retry, writer
 from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.s3 import Access
@@ -713,6 +714,45 @@ def test_a_worker_that_wakes_while_it_moves_files_moves_none_that_another_has_wr
     assert [summary.counts.events for summary in met] == [3]
     is_sound(found)
     assert (rows(found, BOOKS), len(aside(found))) == ([(4, 3, 1, 0)], 2)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("is_gone", [True, False], ids=["objects gone", "another mapper"])
+def test_a_worker_that_wakes_before_it_takes_a_batch_out_leaves_it_to_the_one_that_has_begun_it(
+    is_gone: bool, tiny: str, logs: Path, shared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shared()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    ((batch_id,),) = rows(found, "SELECT id FROM ledger_batches")
+    if is_gone:
+        for path in logs.iterdir():
+            path.unlink()
+    else:
+        monkeypatch.setattr(Planner, "version", lambda *_: "another")
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    plan = Ledger.plan
+
+    with ExitStack() as stack:
+
+        def meanwhile(self: Ledger, *args: Any, **named: Any) -> list[Batch]:
+            if named.get("instead_of"):
+                monkeypatch.setattr(Ledger, "plan", plan)
+                cut_off_all(found)
+                other = stack.enter_context(opened(found))
+                assert stack.enter_context(other.leases.held(batch_id)) is not None
+                open_batch = other.ledger.batch(batch_id)
+                assert open_batch is not None
+                other.ledger.begin(open_batch)
+            return plan(self, *args, **named)
+
+        monkeypatch.setattr(Ledger, "plan", meanwhile)
+        if is_gone:
+            synced(found)
+        else:
+            ingested(logs, found)
+        assert Ledger.plan is plan
+        assert rows(found, "SELECT id, state FROM ledger_batches") == [(batch_id, "planned")]
 
 
 @pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))

@@ -1,1 +1,1 @@
-"""People told of findings: `message` is what they read, `senders` how it reaches them, `run` when it is tried again."""
+"""Alerts about findings: `message` is what they read, `senders` how it reaches them, `run` when it is tried again."""

@@ -98,9 +98,9 @@ def _form(record: Mapping[str, Any], severity: str, lake: str) -> dict[str, Any]
 def _techniques(attacks: Sequence[Mapping[str, str]]) -> list[str]:
     """Ids of techniques, of those that have one the sub-technique's; without any, of tactics."""
     names = ("sub_technique_uid", "technique_uid")
-    found = {next((attack[name] for name in names if name in attack), None) for attack in attacks}
+    uids = {next((attack[name] for name in names if name in attack), None) for attack in attacks}
     tactics = {attack["tactic_uid"] for attack in attacks if "tactic_uid" in attack}
-    return sorted(uid for uid in found if uid) or sorted(tactics)
+    return sorted(uid for uid in uids if uid) or sorted(tactics)
 
 
 def _cut(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Findings told to receivers, each at least once, with the same id however often it is told.
+"""Findings sent to receivers, each at least once, with the same id however often it is sent.
 
 1. A receiver is noted in the ledger before rules are asked. 2. Findings of the ledger that a receiver was not decided
 on are planned as alerts for it. 3. Alerts that are due are sent, and then noted as sent. Whoever dies in between is
@@ -49,7 +49,7 @@ def failpoint(step: str) -> None:
 
 @dataclass
 class Sent:
-    """What a run told.
+    """What a run sent.
 
     Args:
         alerts: Receiver -> alerts it took.
@@ -80,7 +80,7 @@ class Sent:
 
     @property
     def messages(self) -> list[str]:
-        """What is said of it, one line each."""
+        """Messages about it, one line each."""
         lines = [f"{plural(number, 'alert')} sent to {name}" for name, number in sorted(self.alerts.items())]
         for name, reason in sorted(self.reasons.items()):
             if name in self.unusable:
@@ -105,19 +105,19 @@ class Sent:
 
 
 def take(settings: Settings) -> None:
-    """Notes the receivers of the settings, before rules are asked: they are told of what is found from now on."""
+    """Notes the receivers of the settings, before rules are asked: they get what is found from now on."""
     if settings.alerts.receivers:
         with opened(settings) as lake:
             _take(lake)
 
 
 def send(settings: Settings, make: Make = senders.sender, age_days: float = 0) -> Sent:
-    """Tells receivers of the findings that they were not told of.
+    """Sends receivers the findings that they have not been sent yet.
 
     Args:
-        settings: The lake, and who is told.
+        settings: The lake, and its receivers.
         make: Makes the sender of a receiver.
-        age_days: What is older is told to nobody, where the settings do not say; 0 for any age.
+        age_days: What is older is sent to nobody, where the settings have no age; 0 for any age.
 
     Raises:
         RetriableError: The ledger does not answer.
@@ -171,7 +171,7 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
     """Sends each receiver an alert that says it is a test; nothing of it is in the ledger.
 
     Args:
-        settings: Who is told.
+        settings: The receivers.
         make: Makes the sender of a receiver.
         only: Only this receiver.
 
@@ -179,12 +179,12 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
         Receiver -> why it did not take it; None where it did.
     """
     now = _now()
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "id": hashlib.sha256(_text(now).encode()).hexdigest()[:ID_DIGITS], "rule": "test", "level": "informational",
         "rule_title": "A test of alerts: nothing was found", "first": _text(now), "last": _text(now), "count": 1,
         "about": "receivers of alerts",
     }  # fmt: skip
-    told = message(found["id"], [found], ["informational"], _root(settings))
+    content = message(record["id"], [record], ["informational"], _root(settings))
     results: dict[str, str | None] = {}
     for receiver in settings.alerts.receivers:
         if only not in (None, receiver.name):
@@ -192,14 +192,14 @@ def send_test(settings: Settings, make: Make = senders.sender, only: str | None 
         results[receiver.name] = None
         try:
             with closing(make(receiver, settings.alerts)) as to:
-                to.send(told)
+                to.send(content)
         except Exception as error:  # of a service's client; the other receivers are tried too
             results[receiver.name] = _reason(error)
     return results
 
 
 def _reason(error: Exception) -> str:
-    """Why an alert was not sent. What a service's client says may have a URL with a token in it."""
+    """Why an alert was not sent. The message of a service's client may have a URL with a token in it."""
     if isinstance(error, OcsfMappersError):
         return str(error)
     return f"the receiver's client failed: {type(error).__name__}"
@@ -215,7 +215,7 @@ def _plan(settings: Settings, ledger: AlertLedger, receiver: Receiver, age_days:
     days = age_days if given is None else given
     oldest = _now() - timedelta(days=days) if days else None
 
-    def wanted(record: dict[str, Any]) -> bool:
+    def is_for_receiver(record: dict[str, Any]) -> bool:
         if SEVERITIES.index(severity(record)) < least or record.get("suppressed"):
             return False
         if oldest is not None and datetime.fromisoformat(record["last"]) < oldest:
@@ -223,7 +223,7 @@ def _plan(settings: Settings, ledger: AlertLedger, receiver: Receiver, age_days:
             return False
         return True
 
-    while ledger.plan(receiver.name, wanted, settings.alerts.digest, _text(_now())):
+    while ledger.plan(receiver.name, is_for_receiver, settings.alerts.digest, _text(_now())):
         pass
 
 
@@ -232,16 +232,16 @@ def _send_to(
 ) -> None:  # fmt: skip
     name, row = receiver.name, 0
     try:
-        found = make(receiver, settings.alerts)
+        sender = make(receiver, settings.alerts)
     except Exception as error:  # one that cannot be used keeps nothing back from the others
         sent.reasons[name] = _reason(error)
         sent.unusable.append(name)
         return
-    with closing(found):
+    with closing(sender):
         for alert in _due(ledger, name):
             lease.check()
             try:
-                _send(settings, ledger, alert, found)
+                _send(settings, ledger, alert, sender)
             except RefusedError as error:
                 sent.reasons[name] = str(error)
                 row += 1
@@ -260,9 +260,9 @@ def _send(settings: Settings, ledger: AlertLedger, alert: Alert, to: Sender) -> 
     records = ledger.records(alert)
     if not records:
         raise RefusedError("its findings are not in the ledger any more")
-    told = message(alert.id, records, [severity(record) for record in records], _root(settings))
+    content = message(alert.id, records, [severity(record) for record in records], _root(settings))
     try:
-        to.send(told)
+        to.send(content)
     except RefusedError:
         raise
     except Exception as error:  # whatever goes wrong with one alert keeps back no other

@@ -134,7 +134,7 @@ def _print_counts(counts: Sequence[Count], *, as_json: bool) -> None:
 
 def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) -> None:
     _tell_unusable([(chosen[number], reason) for number, reason in sorted(summary.reasons.items())])
-    rows = [(rule, summary.events[rule.key], summary.found[rule.key]) for rule in chosen]
+    rows = [(rule, summary.events[rule.key], summary.findings[rule.key]) for rule in chosen]
     if as_json:
         output.print_json([
             {"rule": rule.stem, "id": rule.id, "events": events, "findings": found} for rule, events, found in rows

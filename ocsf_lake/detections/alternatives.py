@@ -66,7 +66,7 @@ def of(rule: SigmaRule) -> list[Alternative]:
 
 
 def filters(rule: SigmaRule) -> list[list[Alternative]]:
-    """For each part that a rule says `not` of, the ways in which that part can hold."""
+    """For each part that a rule negates, the ways in which that part can hold."""
     return [_some(part.args[0], holds=True) for parsed in _parsed(rule) for part in _negated(parsed)]
 
 

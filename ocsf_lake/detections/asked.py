@@ -171,7 +171,7 @@ class Asked:
         id: Its Sigma id.
         title: Its title.
         name: What correlation rules call it.
-        version: Hash of what it says.
+        version: Hash of its content.
         level: Its level.
         tags: Its tags.
         description: What it is about.
@@ -241,14 +241,14 @@ def look(
     lowered, read = flattened(tree, names)
     values, others = [], set[str]()
     for value in besides:
-        found, more = flattened(value, names)
-        values.append(found.sql("duckdb"))
+        flat, more = flattened(value, names)
+        values.append(flat.sql("duckdb"))
         others |= more
     read |= others
-    known = "".join(f" AND {value} IS NOT NULL" for value in dict.fromkeys(values))
+    not_null = "".join(f" AND {value} IS NOT NULL" for value in dict.fromkeys(values))
     text = lowered.sql("duckdb")
     is_whole = any(node.name == places.ANY_TEXT for one in (tree, *besides) for node in one.find_all(exp.Anonymous))
-    condition = f"({text}){known}" if known else text
+    condition = f"({text}){not_null}" if not_null else text
     return Look(condition, None if is_whole else tuple(sorted(read)), _pins(lowered)), values, tuple(sorted(others))
 
 
@@ -275,8 +275,8 @@ def flattened(tree: exp.Expr, names: Collection[str]) -> tuple[exp.Expr, set[str
         path = ".".join(steps)
         read.add(path)
         whole.replace(exp.column(path, quoted=True))
-    found: exp.Expr = root.this
-    return found, read
+    flat: exp.Expr = root.this
+    return flat, read
 
 
 def _pins(tree: exp.Expr) -> Pins | None:

@@ -134,17 +134,17 @@ _TECHNIQUE = re.compile(r"attack\.(t\d{4})(\.\d{3})?")
 
 def attacks(tags: Iterable[str]) -> list[dict[str, str]]:
     """What a rule's tags name, as members of a finding's `attacks`: each tactic, each technique."""
-    found = []
+    entries = []
     for tag in (tag.lower() for tag in tags):
         if tag.removeprefix("attack.").replace("_", "-") in TACTICS:
             uid, name = TACTICS[tag.removeprefix("attack.").replace("_", "-")]
-            found.append({"tactic": name, "tactic_uid": uid})
+            entries.append({"tactic": name, "tactic_uid": uid})
         elif match := _TECHNIQUE.fullmatch(tag):
             technique = match[1].upper()
             sub = f"{technique}{match[2]}" if match[2] else None
-            known = {
+            entry = {
                 "technique_uid": technique, "technique": TECHNIQUES.get(technique),
                 "sub_technique_uid": sub, "sub_technique": TECHNIQUES.get(sub) if sub else None,
             }  # fmt: skip
-            found.append({name: value for name, value in known.items() if value})
-    return found
+            entries.append({name: value for name, value in entry.items() if value})
+    return entries

@@ -86,7 +86,9 @@ class TreeBackend(Backend):
         self._fields, self._notes = fields, {}
         self.init_processing_pipeline("default")
         self.last_processing_pipeline.apply(rule)
-        conditions = [self.convert_condition(found.parsed, _NO_STATE) for found in rule.detection.parsed_condition]
+        conditions = [
+            self.convert_condition(condition.parsed, _NO_STATE) for condition in rule.detection.parsed_condition
+        ]
         return _any(conditions), tuple(self._notes)
 
     # -- conditions of conditions -------------------------------------------------------------------------------------
@@ -144,8 +146,8 @@ class TreeBackend(Backend):
         return exp.false()
 
     def _is_one_of(self, field: str, values: Sequence[SigmaString]) -> exp.Expr:
-        found = self._field(field)
-        return exp.false() if found is None else found.any(lambda value: _one_of(exp.Lower(this=value), values))
+        place = self._field(field)
+        return exp.false() if place is None else place.any(lambda value: _one_of(exp.Lower(this=value), values))
 
     def convert_condition_field_eq_val_str(self, cond: Any, state: Any) -> exp.Expr:
         if cond.value.contains_placeholder():
@@ -178,8 +180,8 @@ class TreeBackend(Backend):
         return field.any(lambda value: operator(this=cast(this=value).copy(), expression=constant.copy()))
 
     def convert_condition_field_eq_val_bool(self, cond: Any, state: Any) -> exp.Expr:
-        wanted = "true" if cond.value.boolean else "false"
-        return self._atom(cond, lambda value: exp.EQ(this=exp.Lower(this=value), expression=text(wanted)))
+        constant = "true" if cond.value.boolean else "false"
+        return self._atom(cond, lambda value: exp.EQ(this=exp.Lower(this=value), expression=text(constant)))
 
     def convert_condition_field_eq_val_re(self, cond: Any, state: Any) -> exp.Expr:
         return self._atom(cond, lambda value: _matches(value, cond.value))
@@ -223,8 +225,8 @@ class TreeBackend(Backend):
         if cond.value.contains_placeholder():
             return self._never("", _unfilled(cond.value))
         # A keyword stands anywhere in a value, and is no whole one.
-        wanted = SigmaString(f"*{cond.value!s}*")
-        return places.anywhere(lambda value: like(exp.Lower(this=value), wanted, folded))
+        keyword = SigmaString(f"*{cond.value!s}*")
+        return places.anywhere(lambda value: like(exp.Lower(this=value), keyword, folded))
 
     def convert_condition_val_num(self, cond: Any, state: Any) -> exp.Expr:
         return places.anywhere(lambda value: node(places.CONTAINS, value, text(str(cond.value.number))))
@@ -257,15 +259,15 @@ class TreeBackend(Backend):
 _NO_STATE: Any = None
 
 
-def like(value: exp.Expr, wanted: SigmaString, folded: Callable[[str], str]) -> exp.Expr:
-    """Whether a text is what a rule wants, whose wildcards are `*` and `?`.
+def like(value: exp.Expr, expected: SigmaString, folded: Callable[[str], str]) -> exp.Expr:
+    """Whether a text is what a rule expects, whose wildcards are `*` and `?`.
 
     Args:
         value: The text.
-        wanted: What the rule wants.
+        expected: What the rule expects.
         folded: Makes upper and lower case equal, if they are.
     """
-    parts = [folded(part) if isinstance(part, str) else part for part in wanted.s]
+    parts = [folded(part) if isinstance(part, str) else part for part in expected.s]
     texts = [part for part in parts if isinstance(part, str)]
     many = SpecialChars.WILDCARD_MULTI
     if not parts or len(texts) == len(parts):
@@ -293,7 +295,7 @@ def folded(written: str) -> str:
 
 
 def _one_of(lowered: exp.Expr, values: Sequence[SigmaString]) -> exp.Expr:
-    plain = [folded(found) for value in values if (found := _plain(value)) is not None]
+    plain = [folded(literal) for value in values if (literal := _plain(value)) is not None]
     others = [like(lowered.copy(), value, folded) for value in values if _plain(value) is None]
     if len(plain) == 1:
         others.insert(0, exp.EQ(this=lowered.copy(), expression=text(plain[0])))
@@ -302,10 +304,10 @@ def _one_of(lowered: exp.Expr, values: Sequence[SigmaString]) -> exp.Expr:
     return _any(others)
 
 
-def _matches(value: exp.Expr, wanted: Any) -> exp.Expr:
-    flags = "".join(sorted(_FLAGS[flag] for flag in wanted.flags))
+def _matches(value: exp.Expr, regex: Any) -> exp.Expr:
+    flags = "".join(sorted(_FLAGS[flag] for flag in regex.flags))
     pattern = f"(?{flags})" if flags else ""
-    return exp.RegexpLike(this=value, expression=text(f"{pattern}{wanted.regexp}"))
+    return exp.RegexpLike(this=value, expression=text(f"{pattern}{regex.regexp}"))
 
 
 def _compared_texts(one: exp.Expr, two: exp.Expr, starts: bool, ends: bool) -> exp.Expr:

@@ -87,7 +87,7 @@ class Checked:
         severities = {problem.severity for problem in self.problems}
         return ERROR if ERROR in severities else WARNING if WARNING in severities else "ok"
 
-    def say(self, severity: str, reason: str) -> None:
+    def add(self, severity: str, reason: str) -> None:
         """Adds a problem, once."""
         if Problem(severity, reason) not in self.problems:
             self.problems.append(Problem(severity, reason))
@@ -120,40 +120,40 @@ def check(
         last_days: Table -> the latest day of which the lake has events, `YYYYMMDD`; None where there is no lake.
         seen: Services and operations that the lake has, so that nobody calls them unknown.
     """
-    found = [Checked(rule) for rule in rules]
+    results = [Checked(rule) for rule in rules]
     trials = [trial for number, rule in enumerate(rules) for trial in _trials(number, rule, seen)]
     _try(settings, rules, trials)
     for filler in _FILLERS:
         _try(settings, rules, list(_otherwise(trials, filler)))
-    for number, checked in enumerate(found):
+    for number, checked in enumerate(results):
         rule = checked.rule
         if rule.reason:
-            checked.say(ERROR, f"cannot be used: {rule.reason}")
+            checked.add(ERROR, f"cannot be used: {rule.reason}")
         elif rule.parsed is not None:
             _assess(checked, [trial for trial in trials if trial.rule == number])
             _assess_filters(checked, seen)
             _notice(checked, seen)
             _assess_first_seen(checked)
-    for checked in found:
+    for checked in results:
         if checked.rule.correlation is not None:
-            _assess_correlation(checked, found)
+            _assess_correlation(checked, results)
     if last_days is not None:
-        for checked in found:
+        for checked in results:
             _assess_tables(checked, last_days)
-    return found
+    return results
 
 
 def unknown_names(rules: Iterable[Rule]) -> Names:
-    """Services and operations that rules want and that are not known, in lower case; the service is empty for any."""
-    found = set()
+    """Unknown services and operations that rules look for, in lower case; the service is empty for any."""
+    names = set()
     for rule in rules:
         if rule.parsed is None or not any(part.source == "aws_cloudtrail" for part in _parts(rule)):
             continue
         for alternative in alternatives.of(rule.parsed):
             for source, name in _calls(alternative):
                 if _problem_of_call(source, name, frozenset()):
-                    found.add((operations.service_of(source or ""), operations.bare(name)))
-    return frozenset(found)
+                    names.add((operations.service_of(source or ""), operations.bare(name)))
+    return frozenset(names)
 
 
 # -- trials -----------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
                 reasons: dict[int, str] = {}
 
                 def statement(some: Sequence[int], one: Relation = relation, of: Mapping[int, Look] = looks) -> str:
-                    return statements.found(one, [of[number] for number in some], Span(), lake.filled)
+                    return statements.matches(one, [of[number] for number in some], Span(), lake.filled)
 
                 for some_rules, batches in scan.divided(lake, list(looks), statement, reasons):
                     for row in (row for rows in batches for row in rows):
@@ -265,7 +265,7 @@ def _problem_of_call(source: str | None, name: str, seen: Names) -> str | None:
     if reason is None:
         return None
     service, bare = operations.service_of(source or ""), operations.bare(name)
-    if (service, bare) in seen or (not service and any(bare == known for _, known in seen)):
+    if (service, bare) in seen or (not service and any(bare == operation for _, operation in seen)):
         return None
     written = facts.PERMISSIONS.get(bare)
     hint = f"; that is a permission, and CloudTrail writes {written}" if written else ""
@@ -302,11 +302,11 @@ def _problem_of_atom(part: Part, atom: Atom) -> str | None:
 def problem_of_member(part: Part, name: str) -> str | None:
     """Why records of a source never have a member; None where they may."""
     try:
-        found = part.field(name)
+        place = part.field(name)
     except Unmappable as reason:
         return f"{name}: {reason}"
-    if found.note:
-        return f"{name}: {found.note}"
+    if place.note:
+        return f"{name}: {place.note}"
     if name in part.rows or name in part.declared:
         return None
     steps = name.split(".")
@@ -329,18 +329,18 @@ def _assess(checked: Checked, trials: Sequence[_Trial]) -> None:
     if not live:
         reasons = list(dict.fromkeys(_reason(trial) for trial in trials))
         more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-        checked.say(ERROR, f"can never match: {'; '.join(reasons[:SHOWN])}{more}")
+        checked.add(ERROR, f"can never match: {'; '.join(reasons[:SHOWN])}{more}")
         return
     alive = {atom for trial in live for atom in trial.alternative}
     for trial in trials:
         dead = [atom for atom in trial.alternative if atom.holds and atom not in alive]
         if dead:
-            checked.say(WARNING, f"a part can never match: {_reason(trial, dead)}")
+            checked.add(WARNING, f"a part can never match: {_reason(trial, dead)}")
 
 
 def _reason(trial: _Trial, dead: Sequence[Atom] = ()) -> str:
-    wanted = ", ".join(map(str, dead or [atom for atom in trial.alternative if atom.holds]))
-    return trial.reason or f"a record made for it is not found ({wanted})"
+    conditions = ", ".join(map(str, dead or [atom for atom in trial.alternative if atom.holds]))
+    return trial.reason or f"a record made for it is not found ({conditions})"
 
 
 def _assess_filters(checked: Checked, seen: Names) -> None:
@@ -351,8 +351,8 @@ def _assess_filters(checked: Checked, seen: Names) -> None:
             [_problem(part, alternative, seen) for part in _parts(checked.rule)] for alternative in ways
         ]
         if ways and all(all(of_parts) for of_parts in reasons):
-            said = dict.fromkeys(reason for of_parts in reasons for reason in of_parts if reason)
-            checked.say(WARNING, f"a filter never filters: {'; '.join(said)}")
+            distinct = dict.fromkeys(reason for of_parts in reasons for reason in of_parts if reason)
+            checked.add(WARNING, f"a filter never filters: {'; '.join(distinct)}")
 
 
 def _notice(checked: Checked, seen: Names) -> None:
@@ -371,18 +371,18 @@ def _notice(checked: Checked, seen: Names) -> None:
                 value = (_text(atom) or "").lower()
                 instead, why = facts.BLIND.get((operations.bare(name), atom.field, value), (None, ""))
                 if instead and instead not in members:
-                    checked.say(WARNING, f"misses most of what it is for: {atom}: {why}")
+                    checked.add(WARNING, f"misses most of what it is for: {atom}: {why}")
                 if source:
                     reason = operations.problem_of_member(name, source, path.split(".")[0])
                     if reason:
-                        checked.say(WARNING, reason)
+                        checked.add(WARNING, reason)
 
 
 def _assess_first_seen(checked: Checked) -> None:
     for name in checked.rule.first_seen.members if checked.rule.first_seen else ():
         reasons = [problem_of_member(part, name) for part in _parts(checked.rule)]
         if reasons and all(reasons):
-            checked.say(ERROR, f"can never match: it groups by, or looks for new values of, {reasons[0]}")
+            checked.add(ERROR, f"can never match: it groups by, or looks for new values of, {reasons[0]}")
 
 
 def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:
@@ -392,11 +392,11 @@ def _assess_correlation(checked: Checked, others: Sequence[Checked]) -> None:
         for other in others:
             is_base = (other.rule.path, other.rule.title, other.rule.version) == (base.path, base.title, base.version)
             if is_base and other.status == ERROR:
-                checked.say(ERROR, f"can never match: rule {base.title!r}, which it counts, cannot")
+                checked.add(ERROR, f"can never match: rule {base.title!r}, which it counts, cannot")
         for name in [*names, *correlation.value]:
             reasons = [problem_of_member(part, name) for part in _parts(base)]
             if reasons and all(reasons):
-                checked.say(ERROR, f"can never match: it groups by, or counts, {reasons[0]}")
+                checked.add(ERROR, f"can never match: it groups by, or counts, {reasons[0]}")
 
 
 def _assess_tables(checked: Checked, last_days: Mapping[str, str]) -> None:
@@ -406,10 +406,10 @@ def _assess_tables(checked: Checked, last_days: Mapping[str, str]) -> None:
 
 
 def assess_tables(checked: Checked, tables: Sequence[str], last_days: Mapping[str, str]) -> None:
-    """Says that what looks at some tables is blind, where none of them has events, or had any lately."""
+    """Adds a warning that what looks at some tables is blind, where none of them has events, or had any lately."""
     quiet_before = f"{datetime.now(UTC) - timedelta(days=QUIET_DAYS):%Y%m%d}"
     days = [last_days[table] for table in tables if table in last_days]
     if tables and not days:
-        checked.say(WARNING, f"blind: this lake has no events in {' or '.join(tables)}")
+        checked.add(WARNING, f"blind: this lake has no events in {' or '.join(tables)}")
     elif days and max(days) < quiet_before:
-        checked.say(WARNING, f"blind since {max(days)}: no later event in {' or '.join(tables)}")
+        checked.add(WARNING, f"blind since {max(days)}: no later event in {' or '.join(tables)}")

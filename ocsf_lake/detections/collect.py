@@ -34,7 +34,7 @@ def events(
     relations: dict[str, Relation] = {}
     arms: dict[str, list[tuple[int, Arm, Span]]] = defaultdict(list)
     numbers: dict[int, dict[int, int]] = {number: {} for number in spans}
-    known: dict[tuple[object, ...], int] = {}
+    arm_numbers: dict[tuple[object, ...], int] = {}
     for number, span in spans.items():
         counted = rules[number].counted
         for arm in counted.arms if counted else ():
@@ -42,15 +42,15 @@ def events(
                 continue
             wide = span.widened(counted.window_ms, 0)
             key = (arm.relation.source, arm.look.condition, arm.group, arm.value, wide)
-            if key not in known:
-                known[key] = len(known)
+            if key not in arm_numbers:
+                arm_numbers[key] = len(arm_numbers)
                 relations[arm.relation.source] = arm.relation
-                arms[arm.relation.source].append((known[key], arm, wide))
+                arms[arm.relation.source].append((arm_numbers[key], arm, wide))
             # One collected for two rules of a correlation would be one rule's only.
-            elif known[key] in numbers[number]:
+            elif arm_numbers[key] in numbers[number]:
                 return {}
-            numbers[number][known[key]] = arm.number
-    if not known:
+            numbers[number][arm_numbers[key]] = arm.number
+    if not arm_numbers:
         return {}
     selects = [
         statements.collected(relations[source], some, together([span for _, _, span in some]), filled)
@@ -58,7 +58,7 @@ def events(
     ]
     try:
         query.collect(connection, [statements.collecting(selects)])
-    except failing.ERRORS:  # by itself each says what is wrong with it
+    except failing.ERRORS:  # asked alone, each has an error of its own
         return {}
     return {number: statements.of_collected(some) for number, some in numbers.items() if some}
 

@@ -47,21 +47,21 @@ def load(
         ConfigError: A folder is not there, or has no rules.
     """
     folders = list(folders)
-    digest = _digest(files.found(folders), placeholders, mappers)
-    found = _remembered.get(digest)
-    if found is None:
-        found = _read(digest)
-    if found is None:
+    digest = _digest(files.in_folders(folders), placeholders, mappers)
+    asked = _remembered.get(digest)
+    if asked is None:
+        asked = _read(digest)
+    if asked is None:
         from ocsf_lake.detections import rules
 
-        found = [rule.asked for rule in rules.load(folders, placeholders)]
-        if _digest(files.found(folders), placeholders, mappers) != digest:  # somebody writes there: what was read?
-            return found
-        _write(digest, found)
+        asked = [rule.asked for rule in rules.load(folders, placeholders)]
+        if _digest(files.in_folders(folders), placeholders, mappers) != digest:  # somebody writes there: what was read?
+            return asked
+        _write(digest, asked)
     if len(_remembered) >= _KEPT:
         _remembered.clear()
-    _remembered[digest] = found
-    return found
+    _remembered[digest] = asked
+    return asked
 
 
 def _digest(paths: Iterable[Path], placeholders: Mapping[str, Sequence[str]], mappers: Path | None) -> str:
@@ -82,7 +82,7 @@ def _content(path: Path) -> str:
 
 @cache
 def _program() -> str:
-    """Hash of all code that rules are made into SQL by, and of the mappers that say what is where."""
+    """Hash of all code that rules are made into SQL by, and of the mappers, which define what is where."""
     digest = hashlib.sha256()
     for name in _LIBRARIES:
         digest.update(f"{name} {metadata.version(name)}\n".encode())
@@ -119,7 +119,7 @@ def _is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _write(digest: str, found: Sequence[Asked]) -> None:
+def _write(digest: str, asked: Sequence[Asked]) -> None:
     folder = _folder()
     if folder is None:
         return
@@ -127,7 +127,7 @@ def _write(digest: str, found: Sequence[Asked]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_ours(folder.stat()):
             return
-        data = msgspec.json.encode(found, enc_hook=str)
+        data = msgspec.json.encode(asked, enc_hook=str)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             file.write(data)
         Path(file.name).replace(folder / _NAME.format(digest))

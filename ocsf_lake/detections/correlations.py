@@ -54,14 +54,14 @@ class Correlation:
 
     def selects(self) -> list[tuple[Part, exp.Expr, list[exp.Expr], list[exp.Expr], int]]:
         """For each rule and source: the source, the condition, what to group by, what to count, the rule's number."""
-        found = []
+        selected = []
         for number, (rule, names) in enumerate(zip(self.bases, self.groups, strict=True)):
             assert rule.log is not None
             for part in rule.log.parts:
                 groups = [part.field(name).value for name in names]
                 values = [part.field(name).value for name in self.value]
-                found.append((part, rule.conditions[part.source], groups, values, number))
-        return found
+                selected.append((part, rule.conditions[part.source], groups, values, number))
+        return selected
 
     @property
     def counted(self) -> Counted:
@@ -105,12 +105,12 @@ def of(rule: SigmaCorrelationRule, rules: Sequence[Rule]) -> Correlation:
         tuple(_aliased(rule, name, reference.reference) for name in rule.group_by or ())
         for reference in rule.rules or ()
     )
-    found = Correlation(kind, bases, groups, window_ms, least, value)
+    correlation = Correlation(kind, bases, groups, window_ms, least, value)
     try:
-        found.selects()
+        correlation.selects()
     except ValueError as error:
         raise Unmappable(f"events cannot be grouped, or counted, by a member that may be a list: {error}") from error
-    return found
+    return correlation
 
 
 def _base(reference: str, rules: Sequence[Rule]) -> Rule:

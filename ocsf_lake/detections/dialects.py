@@ -34,8 +34,8 @@ class Dialect(ABC):
         for node in reversed(list(root.find_all(exp.Anonymous, bfs=False))):
             if node.name in places.NODES:
                 node.replace(self._spelled(node))
-        found: exp.Expr = root.this
-        return found.copy()
+        lowered: exp.Expr = root.this
+        return lowered.copy()
 
     def _spelled(self, node: exp.Anonymous) -> exp.Expr:
         method = getattr(self, node.name.removeprefix("ocsf_"))
@@ -92,41 +92,41 @@ class DuckDb(Dialect):
     name = "duckdb"
 
     def json_text(self, document: exp.Expr, *steps: exp.Expr) -> exp.Expr:
-        found = _try(_call("json_extract_string", document, _pointer(steps)))
+        value = _try(_call("json_extract_string", document, _pointer(steps)))
         if len(steps) < 2:
-            return found
+            return value
         # some names have dots themselves
         dotted = ".".join(step.name for step in steps)
         there = self.contains(document, places.text(f'"{dotted}"'))
         whole = _try(_call("json_extract_string", document, _pointer([places.text(dotted)])))
-        return exp.Coalesce(this=found, expressions=[exp.case().when(there, whole)])
+        return exp.Coalesce(this=value, expressions=[exp.case().when(there, whole)])
 
     def any_member(self, document: exp.Expr, *steps: exp.Expr) -> exp.Expr:
         *path, condition = steps
-        found = self._values(document, path)
+        values = self._values(document, path)
         if len(path) > 1:
             dotted = places.text(".".join(step.name for step in path))
-            found = _call("list_concat", found, self._values(document, [dotted]))
-        return _some(_call("list_filter", self._texts(found, "ARRAY", "NULL"), condition))
+            values = _call("list_concat", values, self._values(document, [dotted]))
+        return _some(_call("list_filter", self._texts(values, "ARRAY", "NULL"), condition))
 
-    def _texts(self, found: exp.Expr, *left_out: str) -> exp.Expr:
+    def _texts(self, values: exp.Expr, *left_out: str) -> exp.Expr:
         """The texts of JSON values, without those of some types."""
         item = exp.column("item")
         is_none = exp.In(this=_call("json_type", item), expressions=list(map(places.text, left_out)))
-        wanted = exp.Coalesce(this=exp.Not(this=is_none), expressions=[exp.false()])
-        found = _call("list_filter", found, _lambda("item", wanted))
-        return _call("list_transform", found, _lambda("item", _call("json_extract_string", item, places.text("$"))))
+        is_kept = exp.Coalesce(this=exp.Not(this=is_none), expressions=[exp.false()])
+        values = _call("list_filter", values, _lambda("item", is_kept))
+        return _call("list_transform", values, _lambda("item", _call("json_extract_string", item, places.text("$"))))
 
     def _values(self, document: exp.Expr, steps: Sequence[exp.Expr]) -> exp.Expr:
         """Every value at a path, of lists also their items, and lists themselves."""
-        found: exp.Expr = exp.Array(expressions=[_try(_call("json_extract", document, places.text("$")))])
+        values: exp.Expr = exp.Array(expressions=[_try(_call("json_extract", document, places.text("$")))])
         root = _call("json_extract", exp.column("node"), places.text("$[*]"))
-        found = _flat(_transform(found, _call("list_concat", exp.Array(expressions=[exp.column("node")]), root)))
+        values = _flat(_transform(values, _call("list_concat", exp.Array(expressions=[exp.column("node")]), root)))
         for step in steps:
             one = _call("json_extract", exp.column("node"), _pointer([step]))
             items = _call("json_extract", one, places.text("$[*]"))
-            found = _flat(_transform(found, _call("list_concat", exp.Array(expressions=[one]), items)))
-        return found
+            values = _flat(_transform(values, _call("list_concat", exp.Array(expressions=[one]), items)))
+        return values
 
     def any_item(self, items: exp.Expr, condition: exp.Expr) -> exp.Expr:
         return _some(_call("list_filter", items, condition))
@@ -158,8 +158,8 @@ class DuckDb(Dialect):
             octets = [f"TRY_CAST(split_part({value}, '.', {n}) AS BIGINT)" for n in range(1, 5)]
             number = " + ".join(f"{octet} * {256 ** (3 - n)}" for n, octet in enumerate(octets))
             right = " AND ".join(f"{octet} < 256" for octet in octets)
-            held = f"{right} AND ({number}) BETWEEN {low} AND {high}"
-            return _when(f"regexp_matches({value}, '{_DOTTED}')", held)
+            inside = f"{right} AND ({number}) BETWEEN {low} AND {high}"
+            return _when(f"regexp_matches({value}, '{_DOTTED}')", inside)
         lowest, highest = (address.exploded.replace(":", "") for address in (parsed[0], parsed[-1]))
         # left and right of `::`, with as many zeros between them as make it eight groups
         halves = [f"string_split(split_part({value}, '::', {n}), ':')" for n in (1, 2)]
@@ -193,13 +193,13 @@ class Athena(Dialect):
 
     def any_member(self, document: exp.Expr, *steps: exp.Expr) -> exp.Expr:
         *path, condition = steps
-        found = self._items(exp.Array(expressions=[_parsed(document)]))
+        values = self._items(exp.Array(expressions=[_parsed(document)]))
         for step in path:
-            found = self._items(_call("transform", found, _arrow("node", self._json(exp.column("node"), [step]))))
+            values = self._items(_call("transform", values, _arrow("node", self._json(exp.column("node"), [step]))))
         scalar = exp.Is(this=_as_list(exp.column("item")), expression=exp.Null())
-        found = _call("filter", found, _arrow("item", scalar))
-        found = _call("transform", found, _arrow("item", _trino_text(exp.column("item"))))
-        return _call("any_match", found, condition)
+        values = _call("filter", values, _arrow("item", scalar))
+        values = _call("transform", values, _arrow("item", _trino_text(exp.column("item"))))
+        return _call("any_match", values, condition)
 
     def _json(self, value: exp.Expr, steps: Sequence[exp.Expr]) -> exp.Expr:
         return _call("json_extract", value, places.text("$" + "".join(f"[{_quoted(step.name)}]" for step in steps)))
@@ -216,17 +216,17 @@ class Athena(Dialect):
 
     def first_item(self, items: exp.Expr, value: exp.Expr) -> exp.Expr:
         there = _arrow("item", exp.not_(exp.Is(this=exp.column("item"), expression=exp.Null())))
-        found = _call("filter", _call("transform", items, value), there)
-        return _call("element_at", found, exp.Literal.number(1))
+        values = _call("filter", _call("transform", items, value), there)
+        return _call("element_at", values, exp.Literal.number(1))
 
     def any_text(self, condition: exp.Expr) -> exp.Expr:
         """The whole row as one text: Trino cannot take JSON apart without names."""
         whole = _call("json_format", exp.cast(_call("row", exp.column(ROW)), "json"))
         body = condition.this.copy()
         (variable,) = condition.expressions
-        for found in list(body.find_all(exp.Column)):
-            if found.name == variable.name:
-                found.replace(whole.copy())
+        for column in list(body.find_all(exp.Column)):
+            if column.name == variable.name:
+                column.replace(whole.copy())
         return exp.Paren(this=body)
 
     def unmapped(self, key: exp.Expr) -> exp.Expr:
@@ -267,8 +267,8 @@ def _call(name: str, *arguments: exp.Expr) -> exp.Expr:
     return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
 
 
-def _when(condition: str, held: str) -> exp.Expr:
-    return exp.Paren(this=parse_one(f"CASE WHEN {condition} THEN {held} END", read="duckdb"))
+def _when(condition: str, value: str) -> exp.Expr:
+    return exp.Paren(this=parse_one(f"CASE WHEN {condition} THEN {value} END", read="duckdb"))
 
 
 def _try(value: exp.Expr) -> exp.Expr:

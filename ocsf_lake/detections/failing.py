@@ -13,7 +13,7 @@ from ocsf_lake.query import query
 from ocsf_mappers.errors import QueryError
 
 ERRORS = (duckdb.Error, QueryError)
-"""What a statement raises, besides what is said of the lake's files."""
+"""What a statement raises, besides errors about the lake's files."""
 Rows = Iterator[list[dict[str, Any]]]
 _OF_VALUES = re.compile("(Conversion|Invalid Input|Out of Memory|Out of Range) Error: ")
 

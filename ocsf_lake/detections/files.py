@@ -11,7 +11,7 @@ from ocsf_mappers.errors import ConfigError
 SUFFIXES = (".yml", ".yaml")
 
 
-def found(folders: Iterable[Path]) -> list[Path]:
+def in_folders(folders: Iterable[Path]) -> list[Path]:
     """The files of rules in folders and the folders in them, each once.
 
     Args:

@@ -50,8 +50,8 @@ def of_rows(
             "rule_version": rule.version,
             "level": rule.level,
             "description": rule.description,
-            "account": _known(row["accountid"]),
-            "region": _known(row["region"]),
+            "account": _unless_unknown(row["accountid"]),
+            "region": _unless_unknown(row["region"]),
             "about": row["about"],
             "first": _text(row["first"]),
             "last": _text(row["last"]),
@@ -69,7 +69,7 @@ def of_rows(
 def of_news(
     values: Iterable[Mapping[str, Any]], rule: Asked, baseline: str, suppressions: Sequence[Suppression], now: datetime
 ) -> Iterator[Finding]:
-    """Findings of values that were not seen before: one event each, the first; a value is told of once.
+    """Findings of values that were not seen before: one event each, the first; a value is reported once.
 
     Args:
         values: Rows of `new_values.NewValues`.
@@ -84,8 +84,8 @@ def of_news(
             "first": one["first"], "last": one["first"], "uids": [one["event"]],
             "identity": [rule.key, one["about"], one["value"]],
         }  # fmt: skip
-        (found,) = of_rows([row], [rule], suppressions, now, is_whole=True)
-        yield replace(found, new_value=(baseline, one["about"], one["value"]))
+        (finding,) = of_rows([row], [rule], suppressions, now, is_whole=True)
+        yield replace(finding, new_value=(baseline, one["about"], one["value"]))
 
 
 def about_of(value: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _millis(moment: str) -> int:
     return (datetime.fromisoformat(moment) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _known(value: str | None) -> str | None:
+def _unless_unknown(value: str | None) -> str | None:
     return None if value in (None, layout.UNKNOWN) else value
 
 

@@ -79,8 +79,8 @@ class FirstSeen:
         return Arm(part.relation, look, (_short(groups),), (_short(values),), 0, columns)
 
 
-def said(more: Mapping[str, Any]) -> Any:
-    """What a rule says under our key, of its keys that Sigma does not know; None where it has none.
+def definition_of(more: Mapping[str, Any]) -> Any:
+    """What a rule has under our key, of its keys that Sigma does not know; None where it has none.
 
     Raises:
         Unmappable: It has the key in another spelling; to pass over that would make every event a hit.
@@ -91,44 +91,44 @@ def said(more: Mapping[str, Any]) -> Any:
     return more.get(KEY)
 
 
-def of(said: Any, log: Log) -> FirstSeen:
-    """What a rule's key says.
+def of(definition: Any, log: Log) -> FirstSeen:
+    """What a rule's key defines.
 
     Args:
-        said: The value of `first-seen`.
+        definition: The value of `first-seen`.
         log: The log that the rule is for.
 
     Raises:
         Unmappable: It cannot be used, this is why.
     """
-    if not isinstance(said, Mapping):
+    if not isinstance(definition, Mapping):
         raise Unmappable(f"{KEY} has to have {', '.join(_KEYS)}")
-    for key in said:
+    for key in definition:
         if key not in _KEYS:
             raise Unmappable(f"{KEY} has no {key!r}{nearest(str(key), _KEYS)}")
-    fields, groups = (_names(said.get(key), key) for key in _KEYS[:2])
+    fields, groups = (_names(definition.get(key), key) for key in _KEYS[:2])
     for name in fields:
         if "|" in name and not name.endswith(f"|{NETWORK}"):
             raise Unmappable(f"{KEY}: {name}: the only modifier is |{NETWORK}")
     if any("|" in name for name in groups):
         raise Unmappable(f"{KEY}: group-by takes no modifiers")
     try:
-        learning = SigmaCorrelationTimespan(said.get("learning") or "")
+        learning = SigmaCorrelationTimespan(definition.get("learning") or "")
     except Exception as error:
         raise Unmappable(f"{KEY}: learning has to be a time such as 14d: {error}") from error
-    found = FirstSeen(fields, groups, int(learning.seconds) * 1000)
-    if found.learning_ms > MOST_MS:
+    first_seen = FirstSeen(fields, groups, int(learning.seconds) * 1000)
+    if first_seen.learning_ms > MOST_MS:
         raise Unmappable(f"{KEY}: learning is longer than a hundred years")
     for part in log.parts:
         try:
-            found.read(part)
+            first_seen.read(part)
         except ValueError as error:
             raise Unmappable(f"{KEY}: what is grouped by, or new, may be a list: {error}") from error
-    return found
+    return first_seen
 
 
-def _names(said: Any, key: str) -> tuple[str, ...]:
-    names = [said] if isinstance(said, str) else said
+def _names(value: Any, key: str) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise Unmappable(f"{KEY}: {key} has to be a member, or a list of them")
     return tuple(names)

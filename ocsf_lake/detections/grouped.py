@@ -97,13 +97,13 @@ def _sorted(rows: Rows, of: Sequence[_Of], rules: Sequence[Asked], spans: dict[i
             yield row | {"rule": whose}
             continue
         for number in whose:
-            counted, known = rules[number].counted, spans.get(number)
+            counted, span = rules[number].counted, spans.get(number)
             assert counted is not None
             width = counted.window_ms
             # Whole windows, so that all events of a finding are counted.
             first, end = (moment // width * width for moment in (row["first"], row["last"] + 2 * width))
-            if known is not None and known.first is not None and known.end is not None:
-                first, end = min(first, known.first), max(end, known.end)
+            if span is not None and span.first is not None and span.end is not None:
+                first, end = min(first, span.first), max(end, span.end)
             spans[number] = Span(first, end)
 
 

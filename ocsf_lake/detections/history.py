@@ -18,21 +18,21 @@ def last_days(settings: Settings) -> Mapping[str, str]:
     Raises:
         MissingError: There is no lake.
     """
-    found: dict[str, str] = {}
+    days: dict[str, str] = {}
     with opened(settings, reading=True) as lake:
         for _, table, day in overview.last_days(lake.ledger.engine):
-            found[table] = max(found.get(table, ""), day)
-    return found
+            days[table] = max(days.get(table, ""), day)
+    return days
 
 
 def seen(settings: Settings, names: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
     """Which of some services and operations, in lower case, the lake has; the service is empty for any."""
     if not names:
         return frozenset()
-    wanted = ", ".join(sorted({sqltext.text(name) for _, name in names}))
+    literals = ", ".join(sorted({sqltext.text(name) for _, name in names}))
     arms = [
         f"SELECT DISTINCT api.service.name AS service, api.operation AS name FROM {sqltext.name(table)} "
-        f"WHERE regexp_replace(lower(api.operation), {sqltext.text(operations.VERSION)}, '') IN ({wanted})"
+        f"WHERE regexp_replace(lower(api.operation), {sqltext.text(operations.VERSION)}, '') IN ({literals})"
         for table in logs.CLOUDTRAIL.tables
         if table != "cloud_trail_insight"
     ]

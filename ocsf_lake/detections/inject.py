@@ -58,11 +58,11 @@ def record(part: Part, alternative: Alternative, filler: str = FILLER) -> made.J
         ):
             members[field] = _document(atoms)
         elif field and any(_wants_value(atom) for atom in atoms):
-            members[field] = _value(atoms, filler, _known(part, field))
+            members[field] = _value(atoms, filler, _likely_texts(part, field))
         elif field and any(_wants_none(atom) for atom in atoms):
             members[field] = None
         elif field and not _is_met(part, field, atoms):
-            members[field] = _value(atoms, filler, _known(part, field))
+            members[field] = _value(atoms, filler, _likely_texts(part, field))
     for field, atoms in by_field.items():
         for atom in atoms:
             if isinstance(atom.value, types.SigmaFieldReference) and atom.holds:
@@ -94,27 +94,27 @@ def _moment(part: Part, field: str, atoms: Sequence[Atom]) -> str:
     raise Impossible(f"contradiction, or no time was found that matches {' and '.join(map(_shown, atoms))}")
 
 
-def _with_part(moment: datetime, wanted: types.SigmaTimestampPart) -> datetime:
-    number = int(wanted.number)
-    if wanted.timestamp_part is types.TimestampPart.WEEK:
+def _with_part(moment: datetime, time_part: types.SigmaTimestampPart) -> datetime:
+    number = int(time_part.number)
+    if time_part.timestamp_part is types.TimestampPart.WEEK:
         return datetime.combine(date.fromisocalendar(moment.year, number, 1), moment.time())
-    units: dict[str, Any] = {wanted.timestamp_part.name.lower(): number}
+    units: dict[str, Any] = {time_part.timestamp_part.name.lower(): number}
     return moment.replace(**units)
 
 
-def _part_of(moment: datetime, wanted: types.SigmaTimestampPart) -> int:
-    if wanted.timestamp_part is types.TimestampPart.WEEK:
+def _part_of(moment: datetime, time_part: types.SigmaTimestampPart) -> int:
+    if time_part.timestamp_part is types.TimestampPart.WEEK:
         return moment.isocalendar().week
-    return int(getattr(moment, wanted.timestamp_part.name.lower()))
+    return int(getattr(moment, time_part.timestamp_part.name.lower()))
 
 
-def _known(part: Part, field: str) -> Sequence[str]:
-    """Texts that a member mostly has: what a rule says may be in another case, or a piece of one."""
-    found = [*facts.ENUMS.get(part.source, {}).get(field, ()), *facts.LIKELY.get(part.source, {}).get(field, ())]
+def _likely_texts(part: Part, field: str) -> Sequence[str]:
+    """Texts that a member mostly has: what a rule has may be in another case, or a piece of one."""
+    texts = [*facts.ENUMS.get(part.source, {}).get(field, ()), *facts.LIKELY.get(part.source, {}).get(field, ())]
     with suppress(Unmappable):
         if part.field(field).time is not None:
-            found += [f"{_NOON.replace(hour=hour).isoformat()}Z" for hour in range(24)]
-    return found
+            texts += [f"{_NOON.replace(hour=hour).isoformat()}Z" for hour in range(24)]
+    return texts
 
 
 def _outer_first(members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -135,10 +135,10 @@ def _members(text: str) -> dict[str, Any] | None:
     piece = text.strip(" ,{")
     for end in ("", "}", "}}", "]}", "]}}", "1}", '"}', "1}}", '"x"}'):
         try:
-            found = json.loads(f"{{{piece.rstrip('}') if end == '' else piece}{end or '}'}")
+            members = json.loads(f"{{{piece.rstrip('}') if end == '' else piece}{end or '}'}")
         except ValueError:
             continue
-        return found if isinstance(found, dict) and found else None
+        return members if isinstance(members, dict) and members else None
     return None
 
 
@@ -173,20 +173,20 @@ def _dig(record: made.Json, field: str) -> Any:
 
 
 # -- a value that meets several conditions ----------------------------------------------------------------------------
-def _value(atoms: Sequence[Atom], filler: str = FILLER, known: Sequence[str] = ()) -> str:
+def _value(atoms: Sequence[Atom], filler: str = FILLER, likely: Sequence[str] = ()) -> str:
     """A text for which all atoms of a member hold.
 
     Args:
         atoms: The atoms.
         filler: See `record`.
-        known: Texts that are tried before others.
+        likely: Texts that are tried before others.
 
     Raises:
         Impossible: None was found.
     """
     if any(_wants_none(atom) for atom in atoms):
         raise Impossible(f"contradiction: {' and '.join(map(_shown, atoms))}")
-    for text in (*known, *_candidates([atom for atom in atoms if atom.holds], filler)):
+    for text in (*likely, *_candidates([atom for atom in atoms if atom.holds], filler)):
         if all(_holds(atom, text) is not False for atom in atoms):
             return text
     reason = "" if len(atoms) == 1 else "contradiction, or "
@@ -255,8 +255,8 @@ def _turn(one: SigmaString) -> int:
 
 def _holds(atom: Atom, text: str) -> bool | None:
     """Whether an atom holds for a text; None where that is not known here."""
-    found = _compared(atom.value, text)
-    return found if found is None else found == atom.holds
+    matches = _compared(atom.value, text)
+    return matches if matches is None else matches == atom.holds
 
 
 def _compared(value: Any, text: str) -> bool | None:
@@ -370,7 +370,7 @@ def _in_set(members: Sequence[Any], letter: str) -> bool:
             return True
         if name == "CATEGORY":
             kind = str(argument).removeprefix("CATEGORY_")
-            found = {"DIGIT": letter.isdigit(), "WORD": letter.isalnum() or letter == "_", "SPACE": letter.isspace()}
-            if found.get(kind.removeprefix("NOT_"), False) != kind.startswith("NOT_"):
+            classes = {"DIGIT": letter.isdigit(), "WORD": letter.isalnum() or letter == "_", "SPACE": letter.isspace()}
+            if classes.get(kind.removeprefix("NOT_"), False) != kind.startswith("NOT_"):
                 return True
     return False

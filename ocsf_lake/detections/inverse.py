@@ -25,7 +25,7 @@ _NOT_OF_RECORDS = (OBJECT_KEY, CARRIER, values.ELEMENT, values.OUTER)
 def fields(mapper: Mapper) -> Mapping[str, Field]:
     """Member -> where it stands, of those that some row carries as they are."""
     schema = mapper.lake_table.arrow
-    found: dict[str, Field] = {}
+    by_member: dict[str, Field] = {}
     for path in _paths(mapper):
         words = {events.words[path] for events in mapper.events if path in events.words}
         if len(words) != 1 or (kind := kind_of(schema, path)) is None:
@@ -37,8 +37,8 @@ def fields(mapper: Mapper) -> Mapping[str, Field]:
                 continue  # it is a column of timestamps
             column: Place = Column(places.column(path), Kind.TIME if time else kind)
             # `unmapped` has what is no value of the attribute, and what the OCSF version has no attribute for.
-            found.setdefault(member, Field((column, Unmapped(member))))
-    return found
+            by_member.setdefault(member, Field((column, Unmapped(member))))
+    return by_member
 
 
 def kind_of(schema: pa.Schema, path: str) -> Kind | None:
@@ -86,8 +86,8 @@ def paths_of(mapper: Mapper, member: str) -> list[str] | None:
     if not any(name.lower() == asked or name.lower().startswith(f"{asked}.") for name, _ in members(mapper)):
         return None
     words = [(path, word) for events in mapper.events for path, word in events.words.items()]
-    found = [path for path, word in words if asked in (name.lower() for name in _carried(word, later=True))]
-    return list(dict.fromkeys(found))
+    paths = [path for path, word in words if asked in (name.lower() for name in _carried(word, later=True))]
+    return list(dict.fromkeys(paths))
 
 
 def _carried(word: Word, *, later: bool = False) -> Iterator[str]:

@@ -91,8 +91,8 @@ class Part:
             return self.field(row)
         if row is not None:
             return Field((*map(self._place, row), *self._leftover(name)))
-        if (found := inverse.fields(self.mapper).get(name)) is not None:
-            return found
+        if (carried := inverse.fields(self.mapper).get(name)) is not None:
+            return carried
         for document, column in self.documents.items():
             if name.startswith(f"{document}."):
                 path = tuple(name.removeprefix(f"{document}.").split("."))
@@ -428,10 +428,10 @@ def log_of(product: str | None, service: str | None, category: str | None) -> Lo
     Raises:
         Unmappable: The lake has no such log.
     """
-    wanted = (product, service, category)
-    if (found := _by_logsource().get(wanted)) is not None:
-        return found
-    named = zip(("product", "service", "category"), wanted, strict=True)
+    logsource = (product, service, category)
+    if (log := _by_logsource().get(logsource)) is not None:
+        return log
+    named = zip(("product", "service", "category"), logsource, strict=True)
     words = ", ".join(f"{name} {value}" for name, value in named if value) or "no product, service or category"
     raise Unmappable(f"the lake has no log of {words}{nearest(service or '', _services())}")
 

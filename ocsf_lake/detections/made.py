@@ -1,6 +1,6 @@
 """Records made up: an ordinary one of each source, with members as somebody wants them.
 
-They go the way of real ones, through reader and mapper, so that a rule can be tried on what it says it is for.
+They go the way of real ones, through reader and mapper, so that a rule can be tried on what it is meant for.
 """
 
 from __future__ import annotations

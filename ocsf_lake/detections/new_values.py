@@ -28,7 +28,7 @@ from ocsf_lake.ledger.files import LakeFile
 from ocsf_lake.query import query, shown
 from ocsf_mappers import duck
 
-_KNOWN, _HISTORY, _NEW = 0, 1, 2
+_RECORDED, _HISTORY, _NEW = 0, 1, 2
 """Where rows come from: the ledger, the lake for a baseline that lacks something, what is looked at."""
 _CHUNK = 2_048
 MOST_VALUES = 1_000
@@ -37,13 +37,13 @@ MOST_VALUES = 1_000
 
 @dataclass(frozen=True)
 class NewValues:
-    """What was looked at says of a rule.
+    """The values that are new for a rule.
 
     Args:
         baseline: Id of the rule's baseline.
         judged: A row for each value that is new, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
             whether it `is_news`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
-            too many), `is_undone` (a finding told of it, and late events say that it was not new).
+            too many), `is_undone` (a finding reported it, and late events show that it was not new).
     """
 
     baseline: str
@@ -55,7 +55,7 @@ class NewValues:
             yield from batch.to_pylist()
 
     def learn(self, baselines: Baselines) -> bool:
-        """Notes what was not known; whether there was room for all of it."""
+        """Notes what the ledger did not have; whether there was room for all of it."""
         learnt = baselines.learn(self.baseline, self.rows("is_learnt"))
         baselines.forget(self.baseline, [(one["about"], one["value"]) for one in self.rows("is_over")])
         return learnt
@@ -108,8 +108,8 @@ def look(
                 new = (of_all if number in at_once else of_new).of(number)
                 history = of_old.of(number) if number in lacking else None
                 of_some = new["about"].unique().to_pylist() if files is not None and number in whole else None
-                known = baselines.rows(unseen.baseline, of_some)
-                judged = _judged(judge, unseen, known, history, new, None if files else span)
+                recorded = baselines.rows(unseen.baseline, of_some)
+                judged = _judged(judge, unseen, recorded, history, new, None if files else span)
                 yield number, NewValues(unseen.baseline, judged)
             except failing.ERRORS as error:
                 reasons[number] = failing.Failed(str(error).split("\n")[0])
@@ -121,7 +121,7 @@ def _besides(chosen: shown.Chosen) -> shown.Chosen:
     def files(lake: Lake, tables: Mapping[str, FileChoice | None]) -> dict[str, list[LakeFile]]:
         some = {table: {file.path for file in files} for table, files in chosen(lake, tables).items()}
         every = lake.files.of(tables)
-        return {table: [file for file in found if file.path not in some[table]] for table, found in every.items()}
+        return {table: [file for file in of_table if file.path not in some[table]] for table, of_table in every.items()}
 
     return files
 
@@ -156,7 +156,7 @@ class _Sightings:
     def _is_together(self) -> bool:
         try:
             self._keep(self._rules)
-        except failing.ERRORS:  # by itself each says what is wrong with it
+        except failing.ERRORS:  # asked alone, each has an error of its own
             return False
         return True
 
@@ -172,10 +172,10 @@ class _Sightings:
 
 
 def _judged(
-    connection: duckdb.DuckDBPyConnection, unseen: Unseen, known: pa.Table, history: pa.Table | None, new: pa.Table,
+    connection: duckdb.DuckDBPyConnection, unseen: Unseen, recorded: pa.Table, history: pa.Table | None, new: pa.Table,
     span: Span | None,
 ) -> pa.Table:  # fmt: skip
-    given = {_KNOWN: known, _NEW: new} | ({} if history is None else {_HISTORY: history})
+    given = {_RECORDED: recorded, _NEW: new} | ({} if history is None else {_HISTORY: history})
     names = ", ".join(SCHEMA.names)
     for number, table in given.items():
         connection.register(f"given{number}", table)
@@ -199,24 +199,24 @@ def _judging(rows: str, learning_ms: int, span: Span | None) -> str:
         f"SELECT about, value, {earliest} AS key, max(finding) AS finding, "
         f"arg_min(struct_pack(account := account, region := region), {key}) AS place, "
         f"coalesce(min({key}) FILTER (origin = {_NEW}) = {earliest}, false) AS is_fresh, "
-        f"coalesce(min({key}) FILTER (origin = {_KNOWN}) <> {earliest}, true) AS is_other, "
-        f"bool_or(origin = {_KNOWN}) AS is_known FROM ({rows}) GROUP BY about, value"
+        f"coalesce(min({key}) FILTER (origin = {_RECORDED}) <> {earliest}, true) AS is_other, "
+        f"bool_or(origin = {_RECORDED}) AS is_known FROM ({rows}) GROUP BY about, value"
     )
     ranked = (
         "SELECT *, key.first AS first, min(key.first) OVER (PARTITION BY about) AS start, "
         f"row_number() OVER (PARTITION BY about ORDER BY key.first, value) > {MOST_VALUES} AS is_beyond "
         f"FROM ({values})"
     )
-    held = f"NOT is_beyond AND first - start >= {learning_ms}"
+    is_new = f"NOT is_beyond AND first - start >= {learning_ms}"
     asked = "is_fresh OR bool_or(is_fresh AND first = start) OVER (PARTITION BY about)"
     if span is not None:
         asked = span.condition.replace("time ", "first ")
-    told = (
+    judged = (
         f"SELECT about, value, first, key.event AS event, place.account AS account, place.region AS region, finding, "
-        f"({held}) AND ({asked}) AS is_news, is_other AND NOT is_beyond AS is_learnt, "
+        f"({is_new}) AND ({asked}) AS is_news, is_other AND NOT is_beyond AS is_learnt, "
         "is_known AND is_beyond AND finding IS NULL AS is_over, "
-        f"finding IS NOT NULL AND is_fresh AND NOT ({held}) AS is_undone FROM ({ranked})"
+        f"finding IS NOT NULL AND is_fresh AND NOT ({is_new}) AS is_undone FROM ({ranked})"
     )
     return (
-        f"SELECT * FROM ({told}) WHERE is_news OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
+        f"SELECT * FROM ({judged}) WHERE is_news OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
     )

@@ -96,7 +96,7 @@ WITHOUT_LIST = frozenset(["billingconsole", "cloudshell", "payments"])
 
 
 @dataclass(frozen=True)
-class Known:
+class Operations:
     """The table.
 
     Args:
@@ -109,7 +109,7 @@ class Known:
 
 
 @cache
-def known() -> Known:
+def load() -> Operations:
     """All services and operations."""
     read = json.loads(gzip.decompress(_FILE.read_bytes()))["operations"]
     names = {service: {name.lower(): name for name in operations} for service, operations in read.items()}
@@ -120,7 +120,7 @@ def known() -> Known:
         for service, operations in read.items()
         for name, members in operations.items()
     }
-    return Known(names, members)
+    return Operations(names, members)
 
 
 def bare(name: str) -> str:
@@ -140,7 +140,7 @@ def _rank(service: str) -> tuple[int, str]:
 
 def problem_of_source(source: str) -> str | None:
     """What is wrong with an event source; None where nothing is."""
-    services = {*known().names, *WITHOUT_LIST}
+    services = {*load().names, *WITHOUT_LIST}
     if service_of(source) in services and source.lower().endswith(DOMAIN):
         return None
     return f"no service is {source!r} in CloudTrail{nearest(source, [f'{one}{DOMAIN}' for one in sorted(services)])}"
@@ -148,7 +148,7 @@ def problem_of_source(source: str) -> str | None:
 
 def problem_of_name(name: str, source: str | None) -> str | None:
     """What is wrong with an operation of a service, or of any; None where nothing is."""
-    names = known().names
+    names = load().names
     if source is not None:
         service = service_of(source)
         if service in WITHOUT_LIST or service not in names or bare(name) in names[service]:
@@ -159,9 +159,9 @@ def problem_of_name(name: str, source: str | None) -> str | None:
             have = "has" if len(others) == 1 else "and others have" if len(others) > 3 else "have"
             return f"{source} has no operation {name!r}, which {shown} {have}"
         return f"{source} has no operation {name!r}{nearest(name, sorted(names[service].values()))}"
-    if any(bare(name) in known_names for known_names in names.values()):
+    if any(bare(name) in service_names for service_names in names.values()):
         return None
-    every = sorted({given for known_names in names.values() for given in known_names.values()})
+    every = sorted({given for service_names in names.values() for given in service_names.values()})
     return f"no service has an operation {name!r}{nearest(name, every)}"
 
 
@@ -171,9 +171,9 @@ def problem_of_member(name: str, source: str, member: str) -> str | None:
     S3 and EC2 write their members in CloudTrail in another way than their API has them.
     """
     service = service_of(source)
-    if service in ("s3", "ec2") or (service, bare(name)) not in known().members:
+    if service in ("s3", "ec2") or (service, bare(name)) not in load().members:
         return None
-    members = known().members[service, bare(name)]
+    members = load().members[service, bare(name)]
     if member.lower() in map(str.lower, members):
         return None
     if not members:

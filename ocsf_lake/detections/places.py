@@ -71,10 +71,10 @@ def text(value: str) -> exp.Expr:
 def column(path: str) -> exp.Expr:
     """A column, or a member of one: `actor.user.uid`."""
     first, *steps = path.split(".")
-    found: exp.Expr = exp.column(first, quoted=True)
+    tree: exp.Expr = exp.column(first, quoted=True)
     for step in steps:
-        found = exp.Dot(this=found, expression=exp.to_identifier(step, quoted=True))
-    return found
+        tree = exp.Dot(this=tree, expression=exp.to_identifier(step, quoted=True))
+    return tree
 
 
 def sql(written: str) -> exp.Expr:
@@ -238,8 +238,8 @@ class Documents:
         """See `Column`."""
         variable = _variable()
         document = exp.Dot(this=exp.column(variable), expression=exp.to_identifier(self.document, quoted=True))
-        found = node(ANY_ITEM, self.items, _lambda(variable, Member(document, self.path).any(condition)))
-        return found if self.where is None else exp.and_(self.where.copy(), found)
+        matches = node(ANY_ITEM, self.items, _lambda(variable, Member(document, self.path).any(condition)))
+        return matches if self.where is None else exp.and_(self.where.copy(), matches)
 
     def exists(self) -> exp.Expr:
         """See `Column`."""
@@ -269,10 +269,10 @@ class Field:
     def any(self, condition: Condition) -> exp.Expr:
         """Whether a value meets a condition; null counts as no."""
         *earlier, last = self.places
-        found = last.any(condition)
+        matches = last.any(condition)
         for place in reversed(earlier):
-            found = exp.case().when(place.exists(), place.any(condition)).else_(found)
-        return found
+            matches = exp.case().when(place.exists(), place.any(condition)).else_(matches)
+        return matches
 
     def exists(self) -> exp.Expr:
         """Whether there is a value."""

@@ -50,8 +50,8 @@ class Rule:
         id: Its Sigma id; None where it has none.
         title: Its title.
         name: What correlation rules call it; None where it has none.
-        version: Hash of what it says.
-        level: `informational` to `critical`; None where it says none.
+        version: Hash of its content.
+        level: `informational` to `critical`; None where it has none.
         tags: Its tags, such as `attack.t1078.004`.
         description: What it is about.
         log: The log that it is for; None for correlations, and where there is a reason.
@@ -94,7 +94,7 @@ class Rule:
         try:
             return self._asked()
         except RecursionError as error:
-            return replace(self, log=None, correlation=None, first_seen=None, reason=_said(error))._asked()
+            return replace(self, log=None, correlation=None, first_seen=None, reason=_reason(error))._asked()
 
     def _asked(self) -> Asked:
         looks, arms = [], []
@@ -112,18 +112,18 @@ class Rule:
 
     @property
     def kind(self) -> str:
-        """What of events it tells: `event`, `first-seen`, or the type of a correlation."""
+        """What it looks for: `event`, `first-seen`, or the type of a correlation."""
         if self.correlation is not None:
             return self.correlation.kind
         return "event" if self.first_seen is None else first_seen.KEY
 
     @property
     def baseline(self) -> str:
-        """Of a rule with `first_seen`, a hash of all that says which values it knows, and not of how long it learns."""
+        """Of a rule with `first_seen`, a hash of what decides which values it knows, and not how long it learns."""
         assert self.first_seen is not None
-        said = [self.key, self.first_seen.groups, self.first_seen.fields]
-        said += [[source, DUCKDB.sql(tree)] for source, tree in sorted(self.conditions.items())]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:VERSION_DIGITS]
+        content = [self.key, self.first_seen.groups, self.first_seen.fields]
+        content += [[source, DUCKDB.sql(tree)] for source, tree in sorted(self.conditions.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> list[Rule]:
@@ -137,7 +137,7 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
         ConfigError: A folder is not there, or has no rules.
     """
     parsed: list[tuple[Path, Any]] = []
-    for path in files.found(folders):
+    for path in files.in_folders(folders):
         parsed += [(path, one) for one in _parsed(path)]
     filters = [one for _, one in parsed if isinstance(one, SigmaFilter)]
     others = [(path, one) for path, one in parsed if not isinstance(one, SigmaFilter)]
@@ -145,20 +145,20 @@ def load(folders: Iterable[Path], placeholders: Mapping[str, Sequence[str]]) -> 
 
 
 def _parsed(path: Path) -> Iterator[Any]:
-    """What a file says: rules and filters of pySigma; a `Rule` with the reason of what is neither."""
+    """What a file has: rules and filters of pySigma; a `Rule` with the reason of what is neither."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-        found = SigmaCollection.from_yaml(
+        collection = SigmaCollection.from_yaml(
             path.read_text(encoding="utf-8"), collect_errors=True, collect_filters=True, resolve_references=False
         )
     except _UNREADABLE as error:
-        yield Rule(path, reason=_said(error))
+        yield Rule(path, reason=_reason(error))
         return
-    yield from found.rules
-    yield from found.filters
-    if not found.rules and not found.filters:
-        yield Rule(path, reason="; ".join(map(_said, found.errors)) or "there is no rule in it")
+    yield from collection.rules
+    yield from collection.filters
+    if not collection.rules and not collection.filters:
+        yield Rule(path, reason="; ".join(map(_reason, collection.errors)) or "there is no rule in it")
 
 
 def _converted(
@@ -175,9 +175,9 @@ def _converted(
         else:
             rules.append(one if isinstance(one, Rule) else _rule(_described(path, one), one, filters, backend))
     for place, one in waiting:
-        rules[place] = found = _correlation(rules[place], one, rules)
-        if found.correlation is not None and not one.generate:
-            silent |= {(base.path, base.id, base.name) for base in found.correlation.bases}
+        rules[place] = converted = _correlation(rules[place], one, rules)
+        if converted.correlation is not None and not one.generate:
+            silent |= {(base.path, base.id, base.name) for base in converted.correlation.bases}
     for rule in rules:
         yield replace(rule, is_silent=True) if (rule.path, rule.id, rule.name) in silent else rule
 
@@ -195,16 +195,16 @@ def _described(path: Path, one: SigmaRule | SigmaCorrelationRule) -> Rule:
         level=level.name.lower() if level else None,
         tags=tuple(written(f"{tag.namespace}.{tag.name}") for tag in tags),
         description=written(one.description or ""),
-        reason="; ".join(map(_said, one.errors)) or None,
+        reason="; ".join(map(_reason, one.errors)) or None,
     )
 
 
 def _version(path: Path, one: SigmaRule | SigmaCorrelationRule) -> str:
     try:
-        said = repr(one.errors) if one.errors else repr(one.to_dict())
+        content = repr(one.errors) if one.errors else repr(one.to_dict())
     except _UNREADABLE:
-        said = path.read_text(encoding="utf-8")  # pySigma cannot say again all that it can read
-    return hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS]
+        content = path.read_text(encoding="utf-8")  # pySigma cannot write all that it can read
+    return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:VERSION_DIGITS]
 
 
 def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backend: TreeBackend) -> Rule:
@@ -212,33 +212,33 @@ def _rule(described: Rule, one: SigmaRule, filters: Sequence[SigmaFilter], backe
         return described
     source = one.logsource
     try:
-        new = first_seen.said(one.custom_attributes)
+        definition = first_seen.definition_of(one.custom_attributes)
         log = logs.log_of(source.product, source.service, source.category)
-        wanted = None if new is None else first_seen.of(new, log)
+        unseen = None if definition is None else first_seen.of(definition, log)
         for filter_ in filters:
             filtered = filter_.apply_on_rule(one)
             one = filtered if isinstance(filtered, SigmaRule) else one
         conditions, notes = {}, []
         for part in log.parts:
-            conditions[part.source], found = backend.tree(one, part.field)
-            notes.append(found)
+            conditions[part.source], part_notes = backend.tree(one, part.field)
+            notes.append(part_notes)
     except (*_UNREADABLE, Unmappable, NotImplementedError) as error:
-        return replace(described, reason=_said(error))
+        return replace(described, reason=_reason(error))
     # What one of several sources has is no fault of the rule.
-    told = set.intersection(*({note.field for note in found} for found in notes))
-    common = tuple(note for note in notes[0] if note.field in told)
-    return replace(described, log=log, conditions=conditions, first_seen=wanted, notes=common, parsed=one)
+    common_fields = set.intersection(*({note.field for note in part_notes} for part_notes in notes))
+    common = tuple(note for note in notes[0] if note.field in common_fields)
+    return replace(described, log=log, conditions=conditions, first_seen=unseen, notes=common, parsed=one)
 
 
 def _correlation(described: Rule, one: SigmaCorrelationRule, rules: Sequence[Rule]) -> Rule:
     if described.reason:
         return described
     try:
-        if first_seen.said(one.custom_attributes) is not None:
+        if first_seen.definition_of(one.custom_attributes) is not None:
             raise Unmappable(f"{first_seen.KEY} is for rules with a detection, and this is a correlation")
         return replace(described, correlation=correlations.of(one, rules))
     except (*_UNREADABLE, Unmappable) as error:
-        return replace(described, reason=_said(error))
+        return replace(described, reason=_reason(error))
 
 
 def _keyed(rules: Sequence[Rule]) -> list[Rule]:
@@ -254,6 +254,6 @@ def _keyed(rules: Sequence[Rule]) -> list[Rule]:
     ]
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     text = " ".join(written(error).split())
     return f"{type(error).__name__}: {text}"[:500] if not isinstance(error, Unmappable | ValueError) else text[:500]

@@ -1,7 +1,7 @@
 """Rules asked of what is new in a lake, and what they find added to it, each finding once.
 
-1. What was found is noted in the ledger, in the transaction that says which batches were looked at. 2. It is written as
-an object of the lake, under the name of the run and from what the ledger noted: doing it again writes the same bytes.
+1. What was found is noted in the ledger, in the transaction that marks the batches as looked at. 2. It is written as an
+object of the lake, under the name of the run and from what the ledger noted: doing it again writes the same bytes.
 3. The object is ingested as any other, once. Whoever dies in between is followed by one that begins at 2.
 """
 
@@ -53,17 +53,17 @@ class Summary:
 
     Args:
         batches: Batches it looked at, where no range was named.
-        found: Rule's key -> findings it made, known ones too.
+        findings: Rule's key -> findings it made, those too that the lake has already.
         new: How many of all findings are new, those too that an earlier run had found and not written.
         reasons: Number of a rule -> why it could not be asked.
         asked: Rules about what was not seen before that were asked.
         full: Numbers of those for which the ledger keeps no more values.
-        undone: What an earlier run told of as new, and late events show to have been there before: the finding, and
+        undone: What an earlier run reported as new, and late events show to have been there before: the finding, and
             whom and what it is about.
     """
 
     batches: int = 0
-    found: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     new: int = 0
     reasons: dict[int, str] = field(default_factory=dict)
@@ -112,11 +112,11 @@ def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = Non
         run = _name(asked, span, batches, now)
         tables = dict.fromkeys(table for rule in asked for one in rule.relations for table in one.tables)
         files = detections.files_of(batches, tables) if span is None else None
-        found = [
-            _found(settings, asked, span, files, now, summary),
+        results = [
+            _findings(settings, asked, span, files, now, summary),
             _news(settings, asked, span, files, now, summary, Baselines(lake.ledger.engine)),
         ]
-        with _kept(_counted(itertools.chain(*found), summary)) as every:
+        with _kept(_counted(itertools.chain(*results), summary)) as every:
             lease.check()
             detections.note(run, batches, every, now.isoformat(), summary.asked, is_once=span is None)
         failpoint("noted")
@@ -140,7 +140,7 @@ def _name(rules: Sequence[Asked], span: Span | None, batches: Sequence[str], now
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
-def _found(
+def _findings(
     settings: Settings, rules: Sequence[Asked], span: Span | None, files: BatchFiles | None, now: datetime,
     summary: Summary,
 ) -> Iterator[Finding]:  # fmt: skip
@@ -161,32 +161,32 @@ def _news(
 ) -> Iterator[Finding]:  # fmt: skip
     """Findings of what was not seen before; what there is from now on is noted, which may be done again."""
     new = None if files is None else _chosen(files)
-    for number, found in new_values.look(settings, rules, span or Span(), new, summary.reasons):
+    for number, values in new_values.look(settings, rules, span or Span(), new, summary.reasons):
         rule = rules[number]
-        if not found.learn(baselines):
+        if not values.learn(baselines):
             summary.full.append(number)
         failpoint("learnt")
-        summary.asked.append(Baseline(found.baseline, rule.key))
-        summary.undone += [(one["finding"], findings.about_of(one)) for one in found.rows("is_undone")]
-        yield from findings.of_news(found.rows("is_news"), rule, found.baseline, settings.rule_suppressions, now)
+        summary.asked.append(Baseline(values.baseline, rule.key))
+        summary.undone += [(one["finding"], findings.about_of(one)) for one in values.rows("is_undone")]
+        yield from findings.of_news(values.rows("is_news"), rule, values.baseline, settings.rule_suppressions, now)
 
 
 def _chosen(files: BatchFiles) -> shown.Chosen:
     return lambda _, tables: {table: files.get(table, []) for table in tables}
 
 
-def _counted(found: Iterator[Finding], summary: Summary) -> Iterator[Finding]:
-    for finding in found:
-        summary.found[finding.rule] += 1
+def _counted(results: Iterator[Finding], summary: Summary) -> Iterator[Finding]:
+    for finding in results:
+        summary.findings[finding.rule] += 1
         summary.events[finding.rule] += finding.events
         yield finding
 
 
 @contextmanager
-def _kept(found: Iterator[Finding]) -> Iterator[Iterator[Finding]]:
+def _kept(results: Iterator[Finding]) -> Iterator[Iterator[Finding]]:
     """Findings once all are found, many in a file: while the ledger notes them, nobody else can write to it."""
     with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8") as file:
-        for finding in found:
+        for finding in results:
             file.write(json.dumps(astuple(finding)) + "\n")
         file.seek(0)
         yield (Finding(*json.loads(line)) for line in file)

@@ -38,18 +38,18 @@ _MISSING = ("Catalog Error: Table", "does not exist")
 _NO_COLUMN = (
     "Referenced column", "Referenced table", "Could not find key", "does not have a column", "not found in struct",
 )  # fmt: skip
-"""What DuckDB says of names that are not there."""
+"""Pieces of DuckDB's errors about names that are not there."""
 _NO_FUNCTION = ("Function with name", "No function matches", "Parser Error")
-"""What it says of what another engine may have."""
+"""Pieces of its errors about what another engine may have."""
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
     """The files of SQL among some files, and in some folders and the folders in them, sorted."""
-    found: dict[Path, None] = {}
+    unique: dict[Path, None] = {}
     for path in paths:
         below = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        found |= {file: None for file in below if file.is_file() and file.suffix.lower() == SUFFIX}
-    return list(found)
+        unique |= {file: None for file in below if file.is_file() and file.suffix.lower() == SUFFIX}
+    return list(unique)
 
 
 def check_files(
@@ -65,9 +65,9 @@ def check_files(
         seen: Services and operations that the lake has, so that nobody calls them unknown.
         own_tables: Tables of the caller, beside the lake's.
     """
-    found: list[Checked] = []
+    results: list[Checked] = []
     with tempfile.TemporaryDirectory(prefix="ocsf-lake-queries-") as folder:
-        # Whether names are there can be said without the lake; with it, those of its own views are known, too.
+        # Whether names are there can be checked without the lake; with it, those of its own views count, too.
         scratch = Settings.model_construct(lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version)
         if not exists(settings):
             with opened(scratch):
@@ -76,14 +76,14 @@ def check_files(
         with closing(binder):
             for path in paths:
                 for checked, ways in _statements(path):
-                    found.append(checked)
+                    results.append(checked)
                     if ways:
                         _assess(checked, ways, binder, last_days, seen)
-    return found
+    return results
 
 
 class _Binder:
-    """Says whether names are there, of a lake whose tables are shown once for all statements, without rows.
+    """Checks whether names are there, in a lake whose tables are shown once for all statements, without rows.
 
     Args:
         settings: The lake.
@@ -116,12 +116,12 @@ class _Binder:
 
 
 def unknown_names(paths: Sequence[Path]) -> Names:
-    """Services and operations that queries want and that are not known, see `check.unknown_names`."""
-    found: set[tuple[str, str]] = set()
+    """Unknown services and operations that queries look for, see `check.unknown_names`."""
+    names: set[tuple[str, str]] = set()
     for path in paths:
         for _, ways in _statements(path):
-            found |= {call for tree, _ in ways for call in saved_values.unknown_calls(tree)}
-    return frozenset(found)
+            names |= {call for tree, _ in ways for call in saved_values.unknown_calls(tree)}
+    return frozenset(names)
 
 
 def _statements(path: Path) -> Iterator[tuple[Checked, list[Read]]]:
@@ -154,16 +154,16 @@ def _statements(path: Path) -> Iterator[tuple[Checked, list[Read]]]:
             if all(isinstance(tree, exp.Query) for tree, _ in ways):
                 yield checked, list(ways)
             elif any(isinstance(tree, _READING) for tree, _ in ways):
-                checked.say(WARNING, "not looked at: only SELECT is")
+                checked.add(WARNING, "not looked at: only SELECT is")
                 yield checked, []
             else:
-                checked.say(ERROR, "it is no query: only statements that read can be asked of a lake")
+                checked.add(ERROR, "it is no query: only statements that read can be asked of a lake")
                 yield checked, []
 
 
 def _refused(path: Path, reason: str) -> Checked:
     checked = _checked(path, 0, 1)
-    checked.say(ERROR, reason)
+    checked.add(ERROR, reason)
     return checked
 
 
@@ -176,20 +176,20 @@ def _assess(
     checked: Checked, ways: Sequence[Read], binder: _Binder, last_days: Mapping[str, str] | None, seen: Names
 ) -> None:
     bound = [(tree, _unbound(tree, dialect, binder)) for tree, dialect in ways]
-    # In the first dialect in which it can be asked. What Athena's says counts else, unless it says the same.
+    # In the first dialect in which it can be asked. Else Athena's reason counts, unless each has an error.
     asked = next((one for one in bound if one[1] is None), None)
     tree, reason = asked or (bound[0] if all(one[1] and one[1][0] == ERROR for one in bound) else bound[-1])
     if reason is not None:
-        checked.say(*reason)
+        checked.add(*reason)
     if reason is None or reason[0] == WARNING:
         judged = saved_values.Judge(binder.settings.ocsf_version, seen).query(tree)
         if judged.is_dead:
-            checked.say(ERROR, f"can never find anything: {'; '.join(judged.reasons[: check.SHOWN])}")
+            checked.add(ERROR, f"can never find anything: {'; '.join(judged.reasons[: check.SHOWN])}")
         else:
-            for said in judged.reasons:
-                checked.say(WARNING, f"a part can never hold: {said}")
-        for said in judged.notices:
-            checked.say(WARNING, said)
+            for message in judged.reasons:
+                checked.add(WARNING, f"a part can never hold: {message}")
+        for notice in judged.notices:
+            checked.add(WARNING, notice)
     parts = {part for table in lint.tables(tree) if (part := shown.part_of(table.name)) is not None}
     if last_days is not None:
         for part in sorted(parts & set(registry.tables())):
@@ -227,8 +227,8 @@ def _unbound(tree: exp.Expr, dialect: str, binder: _Binder) -> tuple[str, str] |
 def _any_match(node: exp.Expr) -> exp.Expr:
     """Trino's `any_match`, for which sqlglot has no word of DuckDB, as a filtered list that is not empty."""
     if isinstance(node, exp.Anonymous) and node.name.lower() == "any_match":
-        found = exp.func("len", exp.func("list_filter", *node.expressions, dialect="duckdb"))
-        return exp.GT(this=found, expression=exp.Literal.number(0))
+        count = exp.func("len", exp.func("list_filter", *node.expressions, dialect="duckdb"))
+        return exp.GT(this=count, expression=exp.Literal.number(0))
     return node
 
 

@@ -1,6 +1,6 @@
 """Conditions of a query that no row meets: values that OCSF or AWS do not have, times in another unit, contradictions.
 
-What is not understood is taken to hold: nothing is said of it.
+What is not understood is taken to hold: nothing is reported of it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class At:
     path: str
 
     @property
-    def known(self) -> columns.Path | None:
-        """What is known of it."""
+    def definition(self) -> columns.Path | None:
+        """Its column in the table; None where there is none."""
         return _paths(self.table).get(self.path)
 
 
@@ -83,46 +83,46 @@ class Judge:
 
     def query(self, tree: exp.Expr, outer: Mapping[str, Judged] | None = None) -> Judged:
         """Whether a query can find anything, and what of it cannot."""
-        known = dict(outer or {})
-        found = Judged()
+        ctes = dict(outer or {})
+        result = Judged()
         with_ = tree.args.get("with_") or tree.args.get("with")
         for cte in with_.expressions if with_ is not None else ():
-            known[cte.alias.lower()] = self.query(cte.this, known)
+            ctes[cte.alias.lower()] = self.query(cte.this, ctes)
         if isinstance(tree, exp.Subquery):
-            return self.query(tree.this, known)
+            return self.query(tree.this, ctes)
         if isinstance(tree, exp.SetOperation):
-            arms = [self.query(arm, known) for arm in (tree.left, tree.right)]
+            arms = [self.query(arm, ctes) for arm in (tree.left, tree.right)]
             dead = [arm.is_dead for arm in arms]
-            found.is_dead = all(dead) if isinstance(tree, exp.Union) else dead[0]
-            _gather(found, *arms)
+            result.is_dead = all(dead) if isinstance(tree, exp.Union) else dead[0]
+            _gather(result, *arms)
         elif isinstance(tree, exp.Select):
-            self._select(tree, known, found)
-        return found
+            self._select(tree, ctes, result)
+        return result
 
-    def _select(self, select: exp.Select, known: Mapping[str, Judged], found: Judged) -> None:
+    def _select(self, select: exp.Select, ctes: Mapping[str, Judged], result: Judged) -> None:
         sources = {}
         for source, is_needed in _sources(select):
-            if isinstance(source, exp.Table) and source.name.lower() in known and not source.db:
-                inner = known[source.name.lower()]
+            if isinstance(source, exp.Table) and source.name.lower() in ctes and not source.db:
+                inner = ctes[source.name.lower()]
             elif isinstance(source, exp.Subquery):
-                inner = self.query(source.this, known)
+                inner = self.query(source.this, ctes)
             else:
                 inner = Judged()
                 part = shown.part_of(source.name) if isinstance(source, exp.Table) else None
                 if part in registry.tables():
                     sources[source.alias_or_name.lower()] = str(part)
-            found.is_dead |= inner.is_dead and is_needed
-            _gather(found, inner)
+            result.is_dead |= inner.is_dead and is_needed
+            _gather(result, inner)
         conditions = [where.this] if (where := select.args.get("where")) else []
         inner_joins = [join for join in select.args.get("joins") or () if _is_inner(join)]
         conditions += [join.args["on"] for join in inner_joins if join.args.get("on")]
         if conditions:
             judged = self.condition(exp.and_(*(one.copy() for one in conditions)), sources)
-            found.is_dead |= judged.is_dead
-            _gather(found, judged)
+            result.is_dead |= judged.is_dead
+            _gather(result, judged)
         for filtered in select.find_all(exp.Filter):
             if filtered.find_ancestor(exp.Select) is select:
-                _gather(found, self.condition(filtered.expression.this, sources))
+                _gather(result, self.condition(filtered.expression.this, sources))
 
     def condition(self, tree: exp.Expr, sources: Mapping[str, str]) -> Judged:
         """Whether a condition can hold.
@@ -135,14 +135,14 @@ class Judge:
         if isinstance(tree, exp.And | exp.Or):
             arms = [self.condition(arm, sources) for arm in tree.flatten()]
             dead = [arm.is_dead for arm in arms]
-            found = Judged(any(dead) if isinstance(tree, exp.And) else all(dead))
-            _gather(found, *arms)
+            result = Judged(any(dead) if isinstance(tree, exp.And) else all(dead))
+            _gather(result, *arms)
             if isinstance(tree, exp.And):
                 calls = self._calls(list(tree.flatten()), sources)
                 opposed = list(_contradictions(list(tree.flatten()), sources))
-                found.is_dead |= bool(calls or opposed)
-                found.reasons += [reason for reason in [*calls, *opposed] if reason not in found.reasons]
-            return found
+                result.is_dead |= bool(calls or opposed)
+                result.reasons += [reason for reason in [*calls, *opposed] if reason not in result.reasons]
+            return result
         if isinstance(tree, exp.Between):
             low = exp.GTE(this=tree.this, expression=tree.args["low"])
             high = exp.LTE(this=tree.this, expression=tree.args["high"])
@@ -159,9 +159,9 @@ class Judge:
 
     def _in(self, tree: exp.In, sources: Mapping[str, str]) -> Judged:
         each = [self._compared(exp.EQ(this=tree.this, expression=item), sources) for item in tree.expressions]
-        found = Judged(all(one.is_dead for one in each))
-        _gather(found, *each)
-        return found
+        result = Judged(all(one.is_dead for one in each))
+        _gather(result, *each)
+        return result
 
     def _compared(self, tree: exp.Expr, sources: Mapping[str, str]) -> Judged:
         left, right, kind = tree.this.unnest(), tree.expression.unnest(), type(tree)
@@ -178,7 +178,7 @@ class Judge:
         at = place(left, sources)
         if at is None:
             return Judged()
-        if at.known is not None and at.known.type == "bigint" and _is_time(at.path):
+        if at.definition is not None and at.definition.type == "bigint" and _is_time(at.path):
             return _of_time(at, kind, right)
         if kind is exp.EQ and isinstance(right, exp.Literal):
             return self._equal(at, right)
@@ -234,11 +234,11 @@ class Judge:
 
     def _calls(self, parts: Sequence[exp.Expr], sources: Mapping[str, str]) -> list[str]:
         """What is wrong with an operation together with the service that has to have it."""
-        wanted: dict[str, list[str]] = {}
+        values_by_path: dict[str, list[str]] = {}
         for at, values in _equalities(parts, sources):
             if at.table in logs.CLOUDTRAIL.tables and at.path in ("api.operation", "api.service.name"):
-                wanted.setdefault(at.path, values)
-        services, names = wanted.get("api.service.name"), wanted.get("api.operation")
+                values_by_path.setdefault(at.path, values)
+        services, names = values_by_path.get("api.service.name"), values_by_path.get("api.operation")
         if not services or not names:
             return []
         reasons = [problem_of_call(service, name, self._seen) for service in services for name in names]
@@ -249,9 +249,9 @@ def problem_of_call(source: str | None, name: str, seen: frozenset[tuple[str, st
     """Why CloudTrail has no such operation, of a service or of any, written so; None where it may."""
     service, bare = operations.service_of(source or ""), operations.bare(name)
     if reason := operations.problem_of_name(name, source):
-        is_seen = (service, bare) in seen or (not service and any(bare == known for _, known in seen))
+        is_seen = (service, bare) in seen or (not service and any(bare == operation for _, operation in seen))
         return None if is_seen else reason
-    names = operations.known().names
+    names = operations.load().names
     spelled = {of[bare] for one, of in names.items() if bare in of and service in ("", one)}
     if spelled and not any(name.startswith(one) for one in spelled):
         return f"CloudTrail writes {' or '.join(sorted(spelled))}, and no row has {name!r}"
@@ -259,7 +259,7 @@ def problem_of_call(source: str | None, name: str, seen: frozenset[tuple[str, st
 
 
 def unknown_calls(tree: exp.Expr) -> Iterator[tuple[str, str]]:
-    """Operations and services that a query wants and that are not known, in lower case, as `check.unknown_names`."""
+    """Unknown operations and services that a query looks for, in lower case, as `check.unknown_names`."""
     for comparison in tree.find_all(exp.EQ, exp.In):
         values = comparison.expressions if isinstance(comparison, exp.In) else [comparison.expression]
         path = _steps(comparison.this)
@@ -300,10 +300,10 @@ def _is_inner(join: exp.Join) -> bool:
     return not join.side and join.kind in ("", "INNER", "CROSS") and join.args.get("method") != "ASOF"
 
 
-def _gather(found: Judged, *parts: Judged) -> None:
+def _gather(result: Judged, *parts: Judged) -> None:
     for part in parts:
-        found.reasons += [reason for reason in part.reasons if reason not in found.reasons]
-        found.notices += [notice for notice in part.notices if notice not in found.notices]
+        result.reasons += [reason for reason in part.reasons if reason not in result.reasons]
+        result.notices += [notice for notice in part.notices if notice not in result.notices]
 
 
 # -- times ------------------------------------------------------------------------------------------------------------
@@ -332,10 +332,10 @@ def _number(value: exp.Expr) -> float | None:
         with closing(duck.connect()) as connection:
             connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             sql = f"SELECT TRY_CAST(({value.sql('duckdb')}) AS DOUBLE)"
-            ((found,),) = connection.execute(sql).fetchall()
+            ((number,),) = connection.execute(sql).fetchall()
     except (duckdb.Error, ValueError):
         return None
-    return found if isinstance(found, float) and math.isfinite(found) else None
+    return number if isinstance(number, float) and math.isfinite(number) else None
 
 
 # -- contradictions ---------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def counts(
         ReadError: A file of the lake is gone or damaged.
     """
     asked = [rule.asked for rule in rules]
-    found = dict.fromkeys(range(len(asked)), 0)
+    totals = dict.fromkeys(range(len(asked)), 0)
     reasons = {number: rule.reason for number, rule in enumerate(asked) if rule.reason}
     with connections.connected(settings, asked, span, files) as lake:
         for relation, every in by_source(asked):
@@ -76,7 +76,7 @@ def counts(
 
             for some, batches in divided(lake, numbers, statement, reasons):
                 for row in (row for rows in batches for row in rows):
-                    found[some[row["rule"]]] += row["events"]
+                    totals[some[row["rule"]]] += row["events"]
         counting = {
             number: span
             for number, rule in enumerate(asked)
@@ -88,22 +88,22 @@ def counts(
                 sql = statements.correlated_count(counted, span, lake.filled, events.get(number))
                 try:
                     (row,) = query.run(lake.connection, sql).to_pylist()
-                    found[number] = row["events"]
+                    totals[number] = row["events"]
                 except failing.ERRORS as error:
                     if (problem := failing.problem(lake.connection, sql, error)) is None:
                         raise
                     reasons[number] = problem
-    found |= {number: new.count for number, new in new_values.look(settings, asked, span, files, reasons)}
-    return [Count(rule, found[number], reasons.get(number)) for number, rule in enumerate(asked)]
+    totals |= {number: new.count for number, new in new_values.look(settings, asked, span, files, reasons)}
+    return [Count(rule, totals[number], reasons.get(number)) for number, rule in enumerate(asked)]
 
 
 def by_source(rules: Sequence[Asked]) -> Iterator[tuple[Relation, dict[int, Look]]]:
     """Each source, and by the numbers of rules that look at its events one by one what they look for."""
-    found: dict[str, tuple[Relation, dict[int, Look]]] = {}
+    sources: dict[str, tuple[Relation, dict[int, Look]]] = {}
     for number, rule in enumerate(rules):
         for relation, look in rule.looks:
-            found.setdefault(relation.source, (relation, {}))[1][number] = look
-    yield from found.values()
+            sources.setdefault(relation.source, (relation, {}))[1][number] = look
+    yield from sources.values()
 
 
 def possible(

@@ -73,19 +73,19 @@ def groups(
         filled: Tables that have rows; None where that is not known.
         extents: More conditions, numbered on, of which only the first and last event matter.
     """
-    found = hits(relation, [*looks, *extents], span, filled)
+    rows = hits(relation, [*looks, *extents], span, filled)
     if extents:
         is_rule = f"rule < {len(looks)}"
-        found = (
+        rows = (
             f"SELECT * REPLACE (CASE WHEN {is_rule} THEN accountid END AS accountid, "
             f"CASE WHEN {is_rule} THEN about ELSE '' END AS about, CASE WHEN {is_rule} THEN uid END AS uid, "
             f"CASE WHEN {is_rule} THEN place END AS place) "
-            f"FROM ({found})"
+            f"FROM ({rows})"
         )
-    return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({found})")
+    return _grouped(f"SELECT *, {WINDOW_MS} AS width FROM ({rows})")
 
 
-def found(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
+def matches(relation: Relation, looks: Sequence[Look], span: Span, filled: Collection[str] | None = None) -> str:
     """SQL of `rule`, as of `counts`, and `record`, the number in its object of an event of which it holds."""
     rows = hits(relation, looks, span, filled)
     return f"SELECT rule, split_part(place, '#', -1)::BIGINT AS record FROM ({rows})"
@@ -114,7 +114,7 @@ def pinned(
 def correlated(
     counted: Counted, span: Span, filled: Collection[str] | None = None, events: str | None = None
 ) -> str:  # fmt: skip
-    """SQL of the events at which a correlation holds, see `windows.held`; those in the span, by their time.
+    """SQL of the events at which a correlation holds, see `windows.matching`; those in the span, by their time.
 
     Args:
         counted: What is counted.
@@ -130,7 +130,7 @@ def correlated(
         f"any_value(v) AS v, {flags} FROM ({events}) GROUP BY ms, place, g"
     )
     inside = span.condition.replace("time ", "ms ")
-    return f"SELECT * FROM ({windows.held(counted, single)}) WHERE {inside}"
+    return f"SELECT * FROM ({windows.matching(counted, single)}) WHERE {inside}"
 
 
 def collecting_first_seen(
@@ -153,14 +153,14 @@ def collecting_first_seen(
                 arms[arm.relation.source].append((number, arm))
     seen = " UNION ALL ".join(_seen(relations[source], some, filled) for source, some in arms.items())
     key = "struct_pack(ms := ms, uid := uid)"
-    found = (
+    values = (
         f"SELECT rule, about, value, min(ms) AS first, replace(arg_min(uid, {key}), chr(0), '\\0') AS event, "
         f"arg_min(accountid, {key}) AS account, arg_min(region, {key}) AS region, NULL::VARCHAR AS finding "
         f"FROM ({seen}) WHERE about IS NOT NULL AND value IS NOT NULL GROUP BY rule, about, value "
         f"QUALIFY row_number() OVER (PARTITION BY rule, about ORDER BY min(ms), value) <= {most_values}"
     )
     kept = f"QUALIFY row_number() OVER (PARTITION BY rule ORDER BY first, about, value) <= {most}"
-    return f"CREATE OR REPLACE TEMP TABLE {_FIRST_SEEN} AS SELECT * FROM ({found}) {kept}"
+    return f"CREATE OR REPLACE TEMP TABLE {_FIRST_SEEN} AS SELECT * FROM ({values}) {kept}"
 
 
 def first_seen(number: int) -> str:
@@ -237,10 +237,10 @@ def correlated_groups(
     counted: Counted, number: int, span: Span, filled: Collection[str] | None = None, events: str | None = None
 ) -> str:
     """As `groups`, of one correlation rule, whose number it is; see `correlated`."""
-    held = correlated(counted, span, filled, events)
+    rows = correlated(counted, span, filled, events)
     return _grouped(
         f"SELECT {number} AS rule, ms, place, uid, accountid, region, array_to_string(g, ' | ') AS about, "
-        f"{counted.window_ms} AS width FROM ({held})"
+        f"{counted.window_ms} AS width FROM ({rows})"
     )
 
 

@@ -9,7 +9,7 @@ from ocsf_lake.detections.asked import Counted
 ORDERED, ALL = "temporal_ordered", "temporal"
 
 
-def held(counted: Counted, events: str) -> str:
+def matching(counted: Counted, events: str) -> str:
     """SQL of the events at which a condition holds, with the columns of `events` and `n`, what was counted.
 
     Args:
@@ -38,6 +38,6 @@ def _ordered(counted: Counted, events: str, within: str) -> str:
     for number in range(1, last + 1):
         latest = f"CASE WHEN r{number} = 1 THEN max(s{number - 1}) OVER {within} END"
         chain = f"SELECT *, {latest} AS s{number} FROM ({chain})"
-    held = f"s{last} IS NOT NULL AND ms - s{last} <= {counted.window_ms}"
+    is_complete = f"s{last} IS NOT NULL AND ms - s{last} <= {counted.window_ms}"
     dropped = ", ".join(f"s{number}" for number in range(last + 1))
-    return f"SELECT * EXCLUDE ({dropped}), {counted.least} AS n FROM ({chain}) WHERE {held}"
+    return f"SELECT * EXCLUDE ({dropped}), {counted.least} AS n FROM ({chain}) WHERE {is_complete}"

@@ -88,8 +88,8 @@ def forward(
     """
     mapper = registry.load(source)
     _check_outside(settings, target)
-    found = sinks.sink(target, source, key_variable, settings.lake_access, settings.mask, sleep, sign)
-    with closing(found) as to:
+    sink = sinks.sink(target, source, key_variable, settings.lake_access, settings.mask, sleep, sign)
+    with closing(sink) as to:
         summary = Summary(to.uri)
         lock = hashlib.sha256(f"forward {source} to {to.uri}".encode()).hexdigest()[:ID_DIGITS]
         facts = schema.load()

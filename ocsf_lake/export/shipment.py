@@ -35,7 +35,7 @@ from ocsf_mappers.ocsf import tables
 KEPT = {f"ocsf_lake.{name}": name for name in tables.PROVENANCE.names}
 """Key in an exported event's `unmapped` -> column of the lake."""
 KEPT_WHERE = {"ocsf_lake.region": ("region", "cloud.region"), "ocsf_lake.asl_version": ("asl_version", None)}
-"""Key in `unmapped` -> column, and the attribute that says the same in most events; in the others it is kept."""
+"""Key in `unmapped` -> column, and the attribute with the same value in most events; in the others it is kept."""
 
 
 class Sender:

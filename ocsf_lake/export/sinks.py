@@ -236,7 +236,7 @@ class OpenSearch(_Http):
                 break
         if left:
             raise RetriableError(f"{self.root} is busy; {plural(len(left), 'event')} left, running again continues")
-        _tell(events, refused)
+        _raise_refused(events, refused)
 
     def _put(self, events: Sequence[Event], refused: list[tuple[Event, str]]) -> list[Event]:
         """Sends events; those are given that OpenSearch was too busy for."""
@@ -288,7 +288,7 @@ class Splunk(_Http):
         """See `Sink`."""
         refused: list[tuple[Event, str]] = []
         self._put(list(events), refused)
-        _tell(events, refused)
+        _raise_refused(events, refused)
 
     def _put(self, left: list[Event], refused: list[tuple[Event, str]]) -> None:
         while left:
@@ -381,7 +381,7 @@ def _json(data: bytes) -> Any:
         return None
 
 
-def _tell(events: Sequence[Event], refused: Sequence[tuple[Event, str]]) -> None:
+def _raise_refused(events: Sequence[Event], refused: Sequence[tuple[Event, str]]) -> None:
     if refused:
         ids = {event.id for event, _ in refused}
         numbers = frozenset(number for number, event in enumerate(events) if event.id in ids)

@@ -1,6 +1,6 @@
 """What a catalog does, and several of them as one. What is not registered is not seen by its readers.
 
-The lake's own queries read the files that the ledger knows. Glue and Iceberg are told of them before the ledger is.
+The lake's own queries read the files that the ledger knows. Glue and Iceberg get them before the ledger does.
 Every call can be repeated, so a run that died between two of them is repaired by the next one.
 """
 
@@ -205,7 +205,7 @@ class Catalog(Protocol):
         Args:
             table: Its name.
             before: The moment, with a zone; what the table is now stays, however long ago it became so.
-            dry_run: Only say what would be done.
+            dry_run: Only report what would be done.
 
         Returns:
             What was done; why it is not done; None where there is no table, or none with moments.
@@ -303,7 +303,7 @@ class Catalogs:
     """The catalogs beside the ledger, as one.
 
     Args:
-        all: Each of them; they are told before the ledger, so that it never knows more than they do.
+        all: Each of them; they are updated before the ledger, so that it never knows more than they do.
     """
 
     def __init__(self, all: Sequence[Catalog] = ()) -> None:

@@ -396,10 +396,10 @@ class GlueCatalog:
         outdated = {}
         for item, folder in moved.items():
             try:
-                found = self._call("get_partition", TableName=table, PartitionValues=list(item.values))["Partition"]
+                answer = self._call("get_partition", TableName=table, PartitionValues=list(item.values))
             except _AbsentError:
                 continue
-            location = found["StorageDescriptor"]["Location"].rstrip("/")
+            location = answer["Partition"]["StorageDescriptor"]["Location"].rstrip("/")
             if location != self.store.uri(folder) and layout.generation_of(location) < layout.generation_of(folder):
                 outdated[item] = folder
         if outdated:

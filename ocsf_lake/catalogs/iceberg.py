@@ -222,7 +222,7 @@ class IcebergCatalog:
                 return parquet_file_to_data_file(io=table.io, table_metadata=table.metadata, file_path=uri)
             except ValueError as error:
                 raise WriteError(f"Iceberg cannot take the file: {error}", file=uri) from error
-        # Times before 1970 and after 9999: of many days, and not all within what statistics can say.
+        # Times before 1970 and after 9999: of many days, and not all within what statistics can express.
         region, account, _ = file.partition.values
         return DataFile.from_args(
             content=DataFileContent.DATA, file_path=uri, file_format=FileFormat.PARQUET,
@@ -337,7 +337,7 @@ class IcebergCatalog:
                 return {identifier[-1] for identifier in self.catalog.list_tables(self.namespace)}
         except NOT_THERE:
             return set()
-        except NotImplementedError:  # a REST catalog says which questions it answers
+        except NotImplementedError:  # a REST catalog declares which endpoints it has
             return None
 
     def _names(self) -> list[str]:
@@ -462,14 +462,14 @@ class _Staged(Transaction):
     commit asks a dozen times.
     """
 
-    _known: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+    _cached: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
 
     @property
     def table_metadata(self) -> TableMetadata:
         base, updates = self._table.metadata, self._updates
-        if self._known is None or self._known[0] is not base or self._known[1] is not updates:
-            self._known = base, updates, super().table_metadata
-        return self._known[2]
+        if self._cached is None or self._cached[0] is not base or self._cached[1] is not updates:
+            self._cached = base, updates, super().table_metadata
+        return self._cached[2]
 
 
 def commit(table: Table, properties: Mapping[str, str], removed: Iterable[DataFile], added: Iterable[DataFile]) -> None:

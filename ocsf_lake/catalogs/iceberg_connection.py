@@ -65,13 +65,13 @@ BUSY = (
     iceberg.CommitStateUnknownException, requests.exceptions.ConnectionError, requests.exceptions.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )  # fmt: skip
-"""The catalog gave no answer, or none that says whether it has done what it was asked."""
+"""The catalog gave no answer, or none that shows whether it has done what it was asked."""
 REFUSED = (iceberg.ForbiddenError, iceberg.UnauthorizedError, iceberg.AuthorizationExpiredError, iceberg.OAuthError)
 NOT_THERE = (iceberg.NoSuchTableError, iceberg.NoSuchNamespaceError)
 
 
 class LakeFileIO(FsspecFileIO):
-    """Files for pyiceberg, reached the way the lake reaches them, unless the catalog's properties say another."""
+    """Files for pyiceberg, reached the way the lake reaches them, unless the catalog's properties name another."""
 
     def get_fs(self, scheme: str, hostname: str | None = None) -> Any:
         """The file system of a scheme."""

@@ -298,7 +298,7 @@ def _within(partitions: Sequence[Partition]) -> BooleanExpression:
 def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
     """How many rows of which of the lake's files are in those files of a table that may have rows of a kind.
 
-    The table's files are read only where metadata does not say it.
+    The table's files are read only where metadata does not have it.
     """
     columns = table.schema()
     name = table.name()[-1]
@@ -329,7 +329,7 @@ def _rows(table: Table, where: BooleanExpression = EVERY) -> Counter[Place]:
 
 
 def _only(task: FileScanTask, field: int) -> str | None:
-    """The file of the lake that all rows of a table's file are of, where its bounds say so."""
+    """The file of the lake that all rows of a table's file are of, where its bounds show it."""
     file = task.file
     least, most = ((bounds or {}).get(field) for bounds in (file.lower_bounds, file.upper_bounds))
     if task.delete_files or least is None or least != most or (file.null_value_counts or {}).get(field, 1):

@@ -32,7 +32,7 @@ def expire(table: Table, folder: str, before: datetime, *, dry_run: bool = False
         folder: Where metadata of our tables lies; a table elsewhere is expired and its folder is left alone, as it is
             where properties of the catalog name another kind of access to files.
         before: The moment, with a zone.
-        dry_run: Only say what would be done.
+        dry_run: Only report what would be done.
     """
     ref_ids = {ref.snapshot_id for ref in table.metadata.refs.values()}
     old = [
@@ -81,7 +81,7 @@ def _listed(table: Table, metadata: str) -> Iterator[tuple[str, int]]:
 
 
 def _modified(info: Mapping[str, Any]) -> datetime:
-    """When a file was written, as file systems say it, each in its way; just now where one does not."""
+    """When a file was written, as file systems have it, each in its way; just now where one does not."""
     moment = info.get("LastModified") or info.get("mtime")
     if isinstance(moment, datetime):
         return moment

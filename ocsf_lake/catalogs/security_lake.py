@@ -89,6 +89,6 @@ def shared_table_of(word: str) -> str | None:
 
 
 def region_words(name: str, suffix: str) -> str | None:
-    """The region that a table's name says, `eu_west_1`; None where it says none, as `vpc_flow_2_0`."""
+    """The region in a table's name, `eu_west_1`; None where there is none, as in `vpc_flow_2_0`."""
     words = name.removesuffix(f"_{suffix}")
     return words.removeprefix(f"{GLUE_TABLE}_") if words.startswith(f"{GLUE_TABLE}_") else None

@@ -225,7 +225,7 @@ class Attempt:
             except SetAsideError as aside:
                 outcome.state, outcome.reason = State.SET_ASIDE, str(aside)
             except Exception as error:
-                failure = self._told(self._unreadable(ref, error))
+                failure = self._redacted_failure(self._unreadable(ref, error))
                 if begun:
                     raise PartialReadError([failure]) from error
                 self.failures[ref] = failure
@@ -267,7 +267,7 @@ class Attempt:
     def _divide(self, pieces: Sequence[Piece], error: Exception) -> None:
         division = divide.search(pieces, self.prepared, error, frozenset(self._passed))
         if division.objects:
-            raise PartialReadError([self._told(failure) for failure in division.objects]) from error
+            raise PartialReadError([self._redacted_failure(failure) for failure in division.objects]) from error
         rejects, hidden = self._redacted_rejects(divide.rejects(division.records, self.engine))
         self.result.redacted += hidden
         for row in rejects.to_pylist():
@@ -311,7 +311,7 @@ class Attempt:
         mapped, hidden = self.work.redaction.of_source(routed.engine.mapper).mapped(routed.mapped)
         return replace(routed, mapped=mapped), hidden
 
-    def _told(self, failure: Failure) -> Failure:
+    def _redacted_failure(self, failure: Failure) -> Failure:
         """A failure whose reason, which is kept and logged, quotes nothing that is hidden."""
         hides = self.work.redaction
         return failure if hides is None else replace(failure, reason=hides.message(failure.reason))

@@ -217,14 +217,14 @@ class Search:
             connection.register("earlier", keys)
 
         def read(paths: Sequence[str]) -> str:
-            found = []
+            selects = []
             for chosen, where in (
                 ([path for path in paths if path not in merged], ""),
                 ([path for path in paths if path in merged], f" WHERE {_BEFORE}"),
             ):
                 if chosen:
-                    found.append(f"FROM read_parquet({sqltext.texts(chosen)}, hive_partitioning = false){where}")
-            return " UNION ALL ".join(found)
+                    selects.append(f"FROM read_parquet({sqltext.texts(chosen)}, hive_partitioning = false){where}")
+            return " UNION ALL ".join(selects)
 
         today = pa.Table.from_batches([], schema)
         return f"({evolution.select(connection, today, list(groups.values()), read)})"

@@ -104,8 +104,8 @@ class Source:
 
 
 def _has_digests(source: str) -> bool:
-    known = registry.sources().get(source)
-    return known is not None and known.digests is not None
+    registered = registry.sources().get(source)
+    return registered is not None and registered.digests is not None
 
 
 def _cut(chunk: Chunk, rows: int) -> Iterator[Chunk]:

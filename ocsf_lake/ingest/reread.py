@@ -3,7 +3,7 @@
 Only where none of an object's records became an event, so that nothing is in the lake twice. What quarantine has of it
 is taken out: the file is written anew without it, the catalogs are updated, and in one transaction the ledger forgets
 what became of the object and has it in a new batch. The record of the batch that it was in, from which a ledger is made
-again, says the same from then on. A run that dies before that leaves everything as it was, but for files that the next
+again, is changed likewise. A run that dies before that leaves everything as it was, but for files that the next
 one removes; after it, the new batch is open like any other.
 """
 

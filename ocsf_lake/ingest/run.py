@@ -275,7 +275,7 @@ def ingest(
     Args:
         uris: Folders (read recursively), globs and files.
         settings: The lake and the bounds of the run.
-        source: Name of the source; None to tell it from each object's name or content.
+        source: Name of the source; None to recognize it by each object's name or content.
         progress: Called in this thread after each batch.
         again: Also try objects that were left out because they failed too often, see `ocsf_lake.ingest.attempts`.
         whole: List everything, also older days that earlier runs have looked at.
@@ -290,7 +290,7 @@ def ingest(
 
 
 def done(lake: Lake, planned: Planned, progress: OnProgress | None = None) -> Summary:
-    """Does what was planned; the summary also says what was read that the lake has under another name, too."""
+    """Does what was planned; the summary also has what was read that the lake has under another name, too."""
     summary = _worked(lake, retry.with_retries(lake.ledger.rows, planned.batch_ids), progress)
     summary.add_planned(planned)
     look_for_copies(nullcontext(lake), summary)
@@ -324,7 +324,7 @@ def plan(
     Args:
         uris: Folders (read recursively), globs and files.
         settings: The lake and the bounds of batches.
-        source: Name of the source; None to tell it from each object's name or content.
+        source: Name of the source; None to recognize it by each object's name or content.
         again: Also objects that were left out because they failed too often. One that is named itself always is.
         whole: List everything, also older days that earlier runs have looked at, see `ocsf_lake.ingest.relisting`.
         now: The time, with a zone; None for the clock's.

@@ -152,10 +152,10 @@ def _places(lake: Lake, record: Record) -> dict[str, str] | None:
     folders = _folders(lake, files)
     places = {}
     for file in files:
-        found = [path for path in (file.path, _path(file, folders)) if _is_there(lake, file, path)]
-        if not found:
+        paths = [path for path in (file.path, _path(file, folders)) if _is_there(lake, file, path)]
+        if not paths:
             return None
-        places[file.path] = found[-1]
+        places[file.path] = paths[-1]
     return places
 
 
@@ -203,11 +203,11 @@ def _is_surpassed(lake: Lake, record: Record) -> bool:
     assert record.result is not None
     if all(outcome.state is not State.FAILED for outcome in record.result.outcomes.values()):
         return False
-    known = {(file.bytes, file.sha256) for file in record.result.all_files}
+    recorded = {(file.bytes, file.sha256) for file in record.result.all_files}
     with lake.ledger.engine.connect() as connection:
         left = orphans.left(connection, lake.store, record.batch.id)
     finished = (name for name in left if not _is_half(name))
-    return any((lake.store.size(name), lake.store.sha256(name)) not in known for name in finished)
+    return any((lake.store.size(name), lake.store.sha256(name)) not in recorded for name in finished)
 
 
 def _is_half(name: str) -> bool:

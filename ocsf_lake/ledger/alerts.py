@@ -1,7 +1,7 @@
-"""What the ledger has of alerts: to whom each finding is told, in which message, and whether it arrived.
+"""What the ledger has of alerts: which receivers get each finding, in which message, and whether it arrived.
 
 A finding is in one alert of a receiver, or in none. Alerts are planned from the findings themselves, so whoever dies
-between finding and telling leaves nothing behind that the next one does not see.
+between a finding and its alert leaves nothing behind that the next one does not see.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Alert:
 
     Args:
         receiver: Its name.
-        id: The finding's id; of an alert that tells of several, a hash of theirs.
+        id: The finding's id; of an alert about several, a hash of theirs.
         state: planned, done or failed.
-        findings: Of how many findings it tells.
+        findings: Number of its findings.
         tries: How often it was refused.
         due_at: Not tried before this time.
         error: Why it was refused the last time.
@@ -63,29 +63,29 @@ class AlertLedger:
         self._engine = engine
 
     def take(self, receivers: Sequence[str], now: str) -> list[str]:
-        """Notes receivers that are new: they are told of what is found from now on.
+        """Notes receivers that are new: they get alerts of what is found from now on.
 
         Returns:
             Those that are new.
         """
         with self._engine.begin() as connection:
             lock(connection, "alerts")
-            known = set(connection.scalars(sa.select(ALERT_RECEIVERS.c.name)))
-            new = [name for name in receivers if name not in known]
+            existing = set(connection.scalars(sa.select(ALERT_RECEIVERS.c.name)))
+            new = [name for name in receivers if name not in existing]
             for name in new:
-                # Findings that another run notes meanwhile are not seen here, and so will be told.
+                # Findings that another run notes meanwhile are not seen here, and so get alerts.
                 before = sa.select(sa.literal(name), FINDINGS.c.id)
                 connection.execute(sa.insert(ALERTED_FINDINGS).from_select(["receiver", "finding_id"], before))
                 connection.execute(sa.insert(ALERT_RECEIVERS), [{"name": name, "since": now}])
         return new
 
-    def plan(self, receiver: str, wanted: Callable[[dict[str, Any]], bool], digest: int, now: str) -> int:
+    def plan(self, receiver: str, is_alerted: Callable[[dict[str, Any]], bool], digest: int, now: str) -> int:
         """Decides for a receiver on findings that it was not decided on.
 
         Args:
             receiver: Its name.
-            wanted: Whether it is told of a finding, from the finding's record.
-            digest: More findings than this are told together.
+            is_alerted: Whether it gets an alert of a finding, from the finding's record.
+            digest: More findings than this are sent together.
             now: The time.
 
         Returns:
@@ -95,15 +95,15 @@ class AlertLedger:
             ALERTED_FINDINGS.c.receiver == receiver, ALERTED_FINDINGS.c.finding_id == FINDINGS.c.id
         )
         query = sa.select(FINDINGS.c.id, FINDINGS.c.record).where(~decided.exists()).order_by(FINDINGS.c.id)
-        told: list[str] = []
+        alerted: list[str] = []
         left: list[str] = []
         with self._engine.begin() as connection:
             lock(connection, "alerts")
             for finding, record in connection.execute(query.limit(PLANNED_AT_ONCE)).yield_per(_MANY):
-                (told if wanted(json.loads(record)) else left).append(finding)
+                (alerted if is_alerted(json.loads(record)) else left).append(finding)
             rows: list[dict[str, Any]] = [{"finding_id": finding, "alert_id": None} for finding in left]
             alerts = []
-            for some in _parts(told, digest):
+            for some in _parts(alerted, digest):
                 alert = alert_id(some)
                 alerts.append({"id": alert, "findings": len(some)})
                 rows += [{"finding_id": finding, "alert_id": alert} for finding in some]
@@ -129,7 +129,7 @@ class AlertLedger:
             return [Alert(*row) for row in rows]
 
     def records(self, alert: Alert) -> list[dict[str, Any]]:
-        """The findings that an alert tells of, as they were written, always in the same order."""
+        """The findings of an alert, as they were written, always in the same order."""
         query = (
             sa.select(FINDINGS.c.record)
             .join(ALERTED_FINDINGS, ALERTED_FINDINGS.c.finding_id == FINDINGS.c.id)

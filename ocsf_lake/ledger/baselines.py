@@ -56,15 +56,15 @@ class Baselines:
     def is_whole(self, baseline: str) -> bool:
         """Whether a baseline covers all batches that were looked at; one that is not there does not.
 
-        Nor does one since whose last run events were mapped once more: what they say may be spelled in another way.
+        Nor does one since whose last run events were mapped once more: their values may be spelled in another way.
         """
         query = sa.select(BASELINES.c.missed, BASELINES.c.asked_at).where(BASELINES.c.id == baseline)
         with self._engine.connect() as connection:
-            found = connection.execute(query).first()
-            if found is None or found.missed:
+            row = connection.execute(query).first()
+            if row is None or row.missed:
                 return False
             remapped = sa.and_(BATCHES.c.kind == Kind.MERGE, BATCHES.c.mapper_version.startswith(f"{REMAPPED} "))
-            since = sa.select(BATCHES.c.id).where(remapped, BATCHES.c.done_at >= found.asked_at).limit(1)
+            since = sa.select(BATCHES.c.id).where(remapped, BATCHES.c.done_at >= row.asked_at).limit(1)
             return connection.execute(since).first() is None
 
     def rows(self, baseline: str, about: Sequence[str] | None = None) -> pa.Table:
@@ -139,8 +139,8 @@ def note(connection: sa.Connection, asked: Sequence[Baseline], batches: int, at:
         connection.execute(statement, [{"id": one.baseline, "rule": one.rule, "missed": 0, "asked_at": at}])
 
 
-def told(connection: sa.Connection, findings: Sequence[tuple[str, str, str, str]]) -> None:
-    """Notes which finding told of a value: baseline, about, value and finding of each."""
+def note_findings(connection: sa.Connection, findings: Sequence[tuple[str, str, str, str]]) -> None:
+    """Notes which finding reported a value: baseline, about, value and finding of each."""
     if findings:
         statement = sa.update(FIRST_SEEN).where(
             FIRST_SEEN.c.baseline == sa.bindparam("in_baseline"),

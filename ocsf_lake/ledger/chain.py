@@ -1,7 +1,7 @@
 """The chain: a record of everything that changed which files a lake has, each with the hash of the one before it.
 
 ```
-<lake>/_lake/chain/<number>.json      two lines: what the record says, and its hash and signature
+<lake>/_lake/chain/<number>.json      two lines: the record's body, and its hash and signature
 ```
 A record is written in the transaction that makes the change, and put into the lake right after it. Who dies in between
 leaves it to the next one: records that are not in the lake yet are known as such. In the lake a record is put once and
@@ -104,7 +104,7 @@ class Record:
         detail: What else is to be known.
         key: Id of the key that signed; "" without one.
         body: The bytes that are hashed.
-        hash: Of the body, as it is said beside it.
+        hash: Of the body, as it stands beside it.
         signature: In hex, "" without one.
     """
 
@@ -186,7 +186,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Listed]:
 
 
 def of_marker(store: Store) -> list[Beside]:
-    """The file that says which ledger the lake belongs to, if it is there."""
+    """The file that names the ledger that the lake belongs to, if it is there."""
     data = store.get(marker.NAME)
     return [] if data is None else [beside(marker.NAME, data)]
 
@@ -307,8 +307,8 @@ def publish(engine: sa.Engine, store: Store) -> int:
             waiting = connection.execute(query).all()
         if not waiting:
             return done
-        for number, *said in waiting:
-            store.put_once(name(number), content(*said))
+        for number, *columns in waiting:
+            store.put_once(name(number), content(*columns))
         with engine.begin() as connection:
             last = waiting[-1].number
             own = row.in_lake == sa.literal_column("0"), row.number.between(waiting[0].number, last)

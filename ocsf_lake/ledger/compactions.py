@@ -348,7 +348,7 @@ def note_removed(
 
 
 def restore(connection: sa.Connection, record: Record) -> None:
-    """Takes up again what a record of the chain says of removed files, in a ledger that is made anew."""
+    """Takes up again what a record of the chain has of removed files, in a ledger that is made anew."""
     if record.kind != chain.REMOVAL or not record.removed:
         return
     row = RETIRED.c

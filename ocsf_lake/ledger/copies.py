@@ -70,15 +70,15 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
         engine: The ledger's database.
         batch_ids: Ids of the batches.
     """
-    found = Copies()
+    copies = Copies()
     row, read = OBJECT_ROWS.c, OBJECT_ROWS.alias("read").c
     contents: list[tuple[bytes, int]] = []
     with engine.connect().execution_options(**{READS: True}) as connection:
         numbers = [number for (number,) in select_in(connection, sa.select(NAMES.c.id), NAMES.c.name, batch_ids)]
         for start in range(0, len(numbers), _BATCHES):
-            _add_replaced(connection, numbers[start : start + _BATCHES], found)
+            _add_replaced(connection, numbers[start : start + _BATCHES], copies)
         if (connection.scalar(sa.select(sa.func.sum(BATCHES.c.objects))) or 0) > MOST_OBJECTS:
-            return found
+            return copies
         for start in range(0, len(numbers), _BATCHES):
             some = numbers[start : start + _BATCHES]
             new = sa.func.sum(sa.case((row.batch.in_(some), 1), else_=0))
@@ -93,18 +93,18 @@ def of(engine: sa.Engine, batch_ids: Sequence[str]) -> Copies:
                 .having(sa.func.count() > 1, new > 0)
             )
             for etag, size, objects, of_these in connection.execute(query):
-                found.objects += min(int(of_these), int(objects) - 1)
+                copies.objects += min(int(of_these), int(objects) - 1)
                 contents += [(bytes(etag), size)] if len(contents) < EXAMPLES else []
         for etag, size in contents:
             uri = sa.select(NAMES.c.name + row.rest).join_from(OBJECT_ROWS, NAMES, NAMES.c.id == row.beginning)
             same = uri.where(row.etag == etag, row.size == size, row.state == State.DONE, row.events > 0)
             uris = sorted(connection.scalars(same.order_by(row.beginning, row.rest).limit(2)))
             if len(uris) > 1:  # as long as nobody took one back meanwhile
-                found.examples.append((uris[0], uris[1]))
-    return found
+                copies.examples.append((uris[0], uris[1]))
+    return copies
 
 
-def _add_replaced(connection: sa.Connection, batches: Sequence[int], found: Copies) -> None:
+def _add_replaced(connection: sa.Connection, batches: Sequence[int], copies: Copies) -> None:
     """Adds what some batches have read of names that the lake has with another ETag; by indexes, in any lake."""
     read, other = OBJECT_ROWS.alias("read").c, OBJECT_ROWS.alias("other")
     is_other = (other.c.beginning == read.beginning) & (other.c.rest == read.rest) & (other.c.etag != read.etag)
@@ -117,6 +117,6 @@ def _add_replaced(connection: sa.Connection, batches: Sequence[int], found: Copi
         .order_by(read.beginning, read.rest)
     )
     for uri in connection.scalars(uris):
-        found.replaced += 1
-        if len(found.replaced_examples) < EXAMPLES:
-            found.replaced_examples.append(uri)
+        copies.replaced += 1
+        if len(copies.replaced_examples) < EXAMPLES:
+            copies.replaced_examples.append(uri)

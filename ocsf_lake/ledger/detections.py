@@ -1,6 +1,6 @@
 """What the ledger has of detections: which batches were looked at, what was found, and what is still to be written.
 
-A finding is noted with the run that found it, in the transaction that says which batches that run looked at. From then
+A finding is noted with the run that found it, in the transaction that notes which batches that run looked at. From then
 on it is written by whoever comes next, as an object of that run's name and of the same bytes, however often it is
 tried.
 """
@@ -85,7 +85,7 @@ class Detections:
             batches: Ids of batches.
             tables: Name of each table -> which of its partitions; None for all.
         """
-        found: dict[str, dict[str, LakeFile]] = {table: {} for table in tables}
+        by_table: dict[str, dict[str, LakeFile]] = {table: {} for table in tables}
         merged: set[str] = set()
         version = BATCHES.c.mapper_version + sa.literal(" ") + BATCHES.c.ocsf_version
         with self._engine.connect() as connection:
@@ -98,17 +98,17 @@ class Detections:
                 for table, partition, path, size, digest, written_for, removed_at, merge in select_in(
                     connection, query, one.c.batch_id, batches
                 ):
-                    if table not in found:
+                    if table not in by_table:
                         continue
                     chosen = tables[table]
                     if removed_at is not None:
                         merged |= {merge} if merge else set()
                     elif chosen is None or chosen(tuple(partition.split("/"))):
-                        found[table][path] = LakeFile(path, size, digest, written_for)
+                        by_table[table][path] = LakeFile(path, size, digest, written_for)
         if merged:
             for table, files in self.files_of(sorted(merged), tables).items():
-                found[table] |= {file.path: file for file in files}
-        return {table: [files[path] for path in sorted(files)] for table, files in found.items()}
+                by_table[table] |= {file.path: file for file in files}
+        return {table: [files[path] for path in sorted(files)] for table, files in by_table.items()}
 
     def is_new(self) -> bool:
         """Whether the ledger knows of no run: it is a new one, or was made again from the lake's files."""
@@ -195,20 +195,21 @@ class Detections:
     def _put(self, connection: sa.Connection, run: str, findings: Sequence[Finding]) -> int:
         ids = [finding.id for finding in findings]
         query = sa.select(FINDINGS.c.id, FINDINGS.c.first, FINDINGS.c.last, FINDINGS.c.events)
-        known = {row[0]: row[1:] for row in select_in(connection, query, FINDINGS.c.id, ids)}
-        new = {finding.id: finding for finding in findings if finding.id not in known}
+        recorded = {row[0]: row[1:] for row in select_in(connection, query, FINDINGS.c.id, ids)}
+        new = {finding.id: finding for finding in findings if finding.id not in recorded}
         if new:
             connection.execute(sa.insert(FINDINGS), [_row(finding, run) for finding in new.values()])
         for finding in findings:
-            if finding.id in known:
-                first, last, events = known[finding.id]
+            if finding.id in recorded:
+                first, last, events = recorded[finding.id]
                 total = max(events, finding.events) if finding.is_whole else events + finding.events
                 # A value was first there once: an earlier time takes the place of the later one.
                 latest = min if finding.new_value else max
                 values = {"first": min(first, finding.first), "last": latest(last, finding.last), "events": total}
                 connection.execute(sa.update(FINDINGS).where(FINDINGS.c.id == finding.id).values(values))
         new_values = [(finding.new_value, finding.id) for finding in findings if finding.new_value]
-        baselines.told(connection, [(baseline, about, value, id_) for (baseline, about, value), id_ in new_values])
+        rows = [(baseline, about, value, id_) for (baseline, about, value), id_ in new_values]
+        baselines.note_findings(connection, rows)
         return len(new)
 
     def open_runs(self) -> list[str]:

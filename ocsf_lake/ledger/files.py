@@ -185,19 +185,19 @@ def _some(
     has_no_day = FILES.c.partition.like(f"%/{layout.UNKNOWN}")
     order = (has_no_day.desc() if whole_days else has_no_day, day if earliest else day.desc(), FILES.c.path)
     query = _of_table(table).add_columns(FILES.c.partition, FILES.c.rows).order_by(*order)
-    found: list[LakeFile] = []
+    files: list[LakeFile] = []
     last = ""
     for *file, partition, of_file in connection.execute(query):
         values = tuple(partition.split("/"))
         is_enough = rows <= 0 and not (whole_days and values[-1] == last)
-        if is_enough or len(found) == most:
+        if is_enough or len(files) == most:
             break
         if chosen is None or chosen(values):
-            found.append(LakeFile(*file))
+            files.append(LakeFile(*file))
             last = values[-1]
             if not (whole_days and last == layout.UNKNOWN):
                 rows -= of_file
-    return sorted(found, key=lambda file: file.path)
+    return sorted(files, key=lambda file: file.path)
 
 
 def _of_table(table: str) -> sa.Select[Any]:

@@ -113,8 +113,8 @@ def check(connection: sa.Connection, table: str, partitions: Iterable[str]) -> N
     """
     standing = keep(connection)
     for values in partitions:
-        if found := of(standing, table, values.split("/")):
-            raise HeldError(f"hold {found[0].id} was placed meanwhile", table=table, partition=values)
+        if holds := of(standing, table, values.split("/")):
+            raise HeldError(f"hold {holds[0].id} was placed meanwhile", table=table, partition=values)
 
 
 def place(engine: sa.Engine, store: Store, hold: Hold) -> Hold:

@@ -131,7 +131,7 @@ class Plan:
 
     @property
     def is_retention(self) -> bool:
-        """Whether partitions are emptied; begun or not, it says nothing of what rules and holds say later."""
+        """Whether partitions are emptied, by the rules and holds of when it was planned."""
         return any(move.rule for move in self.moves)
 
     @property

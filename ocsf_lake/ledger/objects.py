@@ -83,15 +83,15 @@ def put_hashes(connection: sa.Connection, hashes: Mapping[Key, str]) -> None:
 
 def hashes(connection: sa.Connection, keys: Iterable[Key]) -> dict[Key, str]:
     """The SHA-256 of objects' content, hex, of those that have one."""
-    found: dict[Key, str] = {}
+    by_key: dict[Key, str] = {}
     row = OBJECT_HASHES.c
     stored = {tuple(item.values()): key for key, item in _stored_by(connection, keys)}
     for start in range(0, len(stored), ROWS):
         some = list(stored)[start : start + ROWS]
         query = sa.select(OBJECT_HASHES).where(sa.tuple_(row.beginning, row.rest, row.etag).in_(some))
         for beginning, rest, etag, sha256 in connection.execute(query):
-            found[stored[beginning, rest, bytes(etag)]] = bytes(sha256).hex()
-    return found
+            by_key[stored[beginning, rest, bytes(etag)]] = bytes(sha256).hex()
+    return by_key
 
 
 def select(connection: sa.Connection, query: sa.Select[Any], uris: Iterable[str]) -> Iterator[sa.Row[Any]]:
@@ -112,7 +112,7 @@ def done(connection: sa.Connection, uris: Iterable[str]) -> list[ObjectRef]:
     """The objects that were read under some URIs."""
     row = OBJECTS.c
     query = sa.select(row.uri, row.etag, row.size, row.stamp).where(row.state == State.DONE)
-    return [ObjectRef(*found) for found in select(connection, query, uris)]
+    return [ObjectRef(*columns) for columns in select(connection, query, uris)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def became(engine: sa.Engine, uri: str) -> list[Became]:
     row = OBJECTS.c
     query = sa.select(row.state, row.read, row.events, row.quarantined, row.dropped, row.reason)
     with engine.connect() as connection:
-        return [Became(*found) for found in select(connection, query, [uri])]
+        return [Became(*columns) for columns in select(connection, query, [uri])]
 
 
 def _joined(
@@ -243,12 +243,12 @@ _NUMBERS = {
 
 def _numbers(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
     """The numbers of those of these texts that have one."""
-    wanted = sorted(names)
-    found: dict[str, int] = {}
-    for start in range(0, len(wanted), ROWS):
-        rows = connection.execute(_NUMBERS[connection.dialect.name], {"names": wanted[start : start + ROWS]})
-        found.update(row._tuple() for row in rows)
-    return found
+    ordered = sorted(names)
+    numbers: dict[str, int] = {}
+    for start in range(0, len(ordered), ROWS):
+        rows = connection.execute(_NUMBERS[connection.dialect.name], {"names": ordered[start : start + ROWS]})
+        numbers.update(row._tuple() for row in rows)
+    return numbers
 
 
 def _numbered(connection: sa.Connection, names: set[str]) -> dict[str, int]:

@@ -26,7 +26,7 @@ class Orphans:
         self._noted: set[str] = set()
 
     def note(self, folders: Iterable[str]) -> None:
-        """Says where files will be written, before they are."""
+        """Notes where files will be written, before they are."""
         if new := sorted(set(folders) - self._noted):
             with self.engine.begin() as connection:
                 self.note_in(connection, self.batch_id, new)
@@ -34,7 +34,7 @@ class Orphans:
 
     @staticmethod
     def note_in(connection: sa.Connection, batch_id: str, folders: Iterable[str]) -> None:
-        """Says, in a transaction, in which folders files of a batch are."""
+        """Notes, in a transaction, in which folders files of a batch are."""
         insert_new(connection, ORPHANS, [{"batch_id": batch_id, "folder": folder} for folder in folders])
 
 
@@ -58,8 +58,8 @@ def all_folders(connection: sa.Connection) -> set[tuple[str, str]]:
 def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     """Names of a batch's files where its attempts so far may have left some, finished or half written."""
     written_by = ids(connection, batch_id)
-    found = {name for folder in folders(connection, batch_id) for name in store.sizes(folder)}
-    ours = {name for name in found if layout.batch_of(name) in written_by}
+    names = {name for folder in folders(connection, batch_id) for name in store.sizes(folder)}
+    ours = {name for name in names if layout.batch_of(name) in written_by}
     return sorted(name for name in ours if not name.startswith(f"{layout.FOREIGN}/"))
 
 

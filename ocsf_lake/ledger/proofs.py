@@ -53,7 +53,7 @@ class Fault:
         object: URI of the object.
         start: Beginning of the time concerned, UTC, ISO 8601.
         end: End of it.
-        sha256: What the digest says, of a log file.
+        sha256: Of a log file, by the digest.
         in_lake: Whether the lake has that content; None where that is not known.
         reason: What is wrong.
         verified_at: When it was found.
@@ -100,7 +100,7 @@ def replace_all(
         faults: What is wrong.
         at: When it was verified.
     """
-    found = sorted(proofs, key=lambda proof: (proof.trail, proof.home_region, proof.start))
+    all_proofs = sorted(proofs, key=lambda proof: (proof.trail, proof.home_region, proof.start))
     place = {"source": source, "account": account, "region": region}
     start, end = span
     for table in (DIGEST_PROOFS, DIGEST_FAULTS):
@@ -110,13 +110,13 @@ def replace_all(
         if table is DIGEST_PROOFS:
             # New proofs may reach beyond the time; what they overlap is theirs.
             ends: dict[tuple[str, str], tuple[str, str]] = {}
-            for proof in found:
+            for proof in all_proofs:
                 before = ends.get((proof.trail, proof.home_region), span)
                 ends[proof.trail, proof.home_region] = min(before[0], proof.start), max(before[1], proof.end)
             for proof in _rows(connection, overlapping):
-                found += _outside(proof, *ends.get((proof.trail, proof.home_region), span))
+                all_proofs += _outside(proof, *ends.get((proof.trail, proof.home_region), span))
         connection.execute(sa.delete(table).where(*overlapping))
-    of_proofs = [{**place, **asdict(proof), "verified_at": at} for proof in _joined(found)]
+    of_proofs = [{**place, **asdict(proof), "verified_at": at} for proof in _joined(all_proofs)]
     upsert(connection, DIGEST_PROOFS, (*place, "trail", "home_region", "start"), of_proofs)
     add_faults(connection, source, account, region, faults, at)
 
@@ -178,8 +178,8 @@ def faults_of(connection: sa.Connection, source: str, account: str, region: str,
     query = sa.select(*(row[name] for name in names)).where(
         row.source == source, row.account == account, row.region == region, row.start < end, row.end > start
     )
-    found = (Fault(*columns) for columns in connection.execute(query.order_by(row.start, row.what, row.object)))
-    return [replace(fault, in_lake=None if fault.in_lake is None else bool(fault.in_lake)) for fault in found]
+    faults = (Fault(*columns) for columns in connection.execute(query.order_by(row.start, row.what, row.object)))
+    return [replace(fault, in_lake=None if fault.in_lake is None else bool(fault.in_lake)) for fault in faults]
 
 
 def places(connection: sa.Connection) -> list[tuple[str, str, str]]:

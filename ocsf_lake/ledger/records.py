@@ -146,7 +146,7 @@ def _hashes(result: Result) -> dict[str, Any]:
 def write_rows(
     store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
 ) -> Beside:
-    """Writes a record of rows that the ledger has and no batch wrote; gives what the chain says of it.
+    """Writes a record of rows that the ledger has and no batch wrote; gives its entry for the chain.
 
     Args:
         store: The lake's files.
@@ -176,7 +176,7 @@ def write_files(store: Store, engine: sa.Engine, name: str, paths: Sequence[str]
 def write_moved(
     store: Store, number: int, name: str, put: Mapping[str, list[dict[str, Any]]], moved: Mapping[str, str]
 ) -> Beside:
-    """Writes the record of a compaction, before the ledger has it; gives what the chain says of it.
+    """Writes the record of a compaction, before the ledger has it; gives its entry for the chain.
 
     Args:
         store: The lake's files.
@@ -197,13 +197,13 @@ def _put(store: Store, number: int, name: str, document: Mapping[str, Any]) -> B
 
 
 def put(store: Store, number: int, name: str, data: bytes) -> Beside:
-    """Writes a record, gives what the chain says of it.
+    """Writes a record, gives its entry for the chain.
 
     Args:
         store: The lake's files.
         number: Its number.
         name: The batch, or what else it is of.
-        data: What it says.
+        data: Its content.
 
     Raises:
         WriteError: The lake refused.
@@ -242,7 +242,7 @@ def _names(store: Store, batch_id: str) -> list[str]:
 def reduced(
     store: Store, batch_id: str, left: Set[tuple[str, str]], files: Mapping[str, Sequence[FileInfo]]
 ) -> dict[str, bytes]:
-    """What the record of a batch that is done has to say when objects without events went into other batches.
+    """The record of a finished batch without the objects, none with events, that went into other batches.
 
     Args:
         store: The lake's files.
@@ -258,7 +258,7 @@ def reduced(
     """
     if not left:
         return dict.fromkeys(_names(store, batch_id), b"")
-    found: dict[str, bytes] = {}
+    by_name: dict[str, bytes] = {}
     for name in _names(store, batch_id):
         with _damage_of(store, name):
             document = _document(store, name)
@@ -266,8 +266,8 @@ def reduced(
                 continue
             for one in (document, *document["routed"]):
                 _reduce(one, left, files.get(one["batch"]["id"], ()))
-            found[name] = _data(document)
-    return found
+            by_name[name] = _data(document)
+    return by_name
 
 
 def _reduce(document: dict[str, Any], left: Set[tuple[str, str]], files: Sequence[FileInfo]) -> None:

@@ -76,7 +76,7 @@ def begun_purges(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def write_purge(ledger: Ledger, store: Store, paths: Sequence[str]) -> chain.Beside:
-    """Writes into the lake that files which were noted go; gives what the chain says of it.
+    """Writes into the lake that files which were noted go; gives the record's entry for the chain.
 
     Raises:
         WriteError: The lake refused.
@@ -100,8 +100,8 @@ def purged(
         ledger: The ledger.
         rows: The files.
         is_kept: Whether one of these holds, which may have been placed since, keeps a source's quarantine.
-        remove: Is told the paths.
-        record: That in the lake which says so, for the chain.
+        remove: Called with the paths.
+        record: The chain's entry for the record in the lake.
         lock_days: How long files are locked.
 
     Returns:

@@ -88,30 +88,30 @@ def days(engine: sa.Engine) -> tuple[str, str] | None:
 
 def volume(engine: sa.Engine, first: str, last: str) -> list[tuple[str, int | None, int]]:
     """Event day, class and number of events."""
-    day = event_day(engine)
+    day_column = event_day(engine)
     query = (
-        sa.select(day.label("day"), FILES.c.class_uid, sa.func.sum(FILES.c.rows))
-        .where(_HAS_DAY, FILES.c.table_name.not_in(_ASIDE), day.between(first, last))
+        sa.select(day_column.label("day"), FILES.c.class_uid, sa.func.sum(FILES.c.rows))
+        .where(_HAS_DAY, FILES.c.table_name.not_in(_ASIDE), day_column.between(first, last))
         .group_by(sa.text("day"), FILES.c.class_uid)
         .order_by(sa.text("day"), FILES.c.class_uid)
     )
     with engine.connect() as connection:
-        return [(found, uid, int(rows)) for found, uid, rows in connection.execute(query)]
+        return [(day, uid, int(rows)) for day, uid, rows in connection.execute(query)]
 
 
 def places(engine: sa.Engine, first: str, last: str) -> Iterator[tuple[str, str, str, int]]:
     """Source, account, event day and number of events, of each region apart."""
-    day = event_day(engine)
+    day_column = event_day(engine)
     query = (
         sa.select(BATCHES.c.source, FILES.c.partition, sa.func.sum(FILES.c.rows))
         .join_from(FILES, BATCHES, BATCHES.c.id == FILES.c.batch_id)
-        .where(_HAS_DAY, FILES.c.table_name.not_in(_ASIDE), day.between(first, last))
+        .where(_HAS_DAY, FILES.c.table_name.not_in(_ASIDE), day_column.between(first, last))
         .group_by(BATCHES.c.source, FILES.c.partition)
     )
     with engine.connect() as connection:
         for source, partition, rows in connection.execute(query):
-            _, account, found = partition.split("/")
-            yield source, account, found, int(rows)
+            _, account, day = partition.split("/")
+            yield source, account, day, int(rows)
 
 
 def stored(engine: sa.Engine) -> list[Stored]:
@@ -146,7 +146,7 @@ def spent(engine: sa.Engine, since: str) -> dict[str, Spent]:
     sums = [sa.func.sum(sa.case((row.kind == Kind.INGEST, row.objects), else_=0)), sa.func.count()]
     sums += [sa.func.sum(row[name]) for name in ("bytes_in", "bytes_out", "seconds", "read", "quarantined")]
     files: dict[str, int] = {}
-    found: dict[str, Spent] = {}
+    by_source: dict[str, Spent] = {}
     with engine.connect() as connection:
         for table in (FILES, RETIRED):
             count = (
@@ -159,11 +159,11 @@ def spent(engine: sa.Engine, since: str) -> dict[str, Spent]:
                 files[source] = files.get(source, 0) + number
         query = sa.select(row.source, *sums).where(*done).group_by(row.source).order_by(row.source)
         for source, objects, batches, bytes_in, bytes_out, seconds, read, refused in connection.execute(query):
-            found[source] = Spent(
+            by_source[source] = Spent(
                 int(objects), batches, int(bytes_in), int(bytes_out), files.get(source, 0), float(seconds), int(read),
                 int(refused),
             )  # fmt: skip
-    return found
+    return by_source
 
 
 def drift(engine: sa.Engine, since: str, limit: int, without: str = "") -> tuple[list[New], int]:

@@ -24,7 +24,7 @@ from ocsf_lake.ledger.tables import (
     OBJECTS,
     RETIRED,
     WRITTEN_OFF,
-    tell_kinds,
+    set_kinds,
 )
 from ocsf_lake.storage import layout
 from ocsf_lake.storage.layout import Partition
@@ -44,7 +44,7 @@ def empty(connection: sa.Connection, lake: str | None) -> None:
 
     Args:
         connection: The transaction.
-        lake: URI of the lake that it is of from now on; None where its place says so.
+        lake: URI of the lake that it is of from now on; None where the ledger's place shows it.
     """
     for table in METADATA.tables.values():
         connection.execute(sa.delete(table))
@@ -53,7 +53,7 @@ def empty(connection: sa.Connection, lake: str | None) -> None:
 
 
 def put_rows(connection: sa.Connection, record: Record) -> None:
-    """Writes what a record says that is of no batch: rows of tables, and files that are gone."""
+    """Writes what a record has that is of no batch: rows of tables, and files that are gone."""
     compactions.apply(connection, record.put or {}, record.moved or {})
     for path in record.gone:
         connection.execute(sa.delete(FILES).where(FILES.c.path == path))
@@ -171,7 +171,7 @@ def put_checkpoint(connection: sa.Connection, store: Store) -> None:
             objects.put(connection, rows)
         elif name in METADATA.tables:
             connection.execute(sa.insert(METADATA.tables[name]), rows)
-    tell_kinds(connection)
+    set_kinds(connection)
     is_open = BATCHES.c.state != State.DONE
     open_ids = sa.select(BATCHES.c.id).where(is_open)
     objects.remove_planned(connection, list(connection.scalars(open_ids)))

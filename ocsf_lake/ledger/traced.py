@@ -114,8 +114,8 @@ def partitions(engine: sa.Engine, uri: str) -> dict[str, set[str]] | None:
 
 
 def _texts(
-    connection: sa.Connection, wanted: sa.Column[str], column: sa.Column[str], values: Iterable[str],
+    connection: sa.Connection, selected: sa.Column[str], column: sa.Column[str], values: Iterable[str],
     *conditions: sa.ColumnElement[bool],
 ) -> set[str]:  # fmt: skip
-    query = sa.select(wanted).where(*conditions).distinct()
+    query = sa.select(selected).where(*conditions).distinct()
     return {text for (text,) in select_in(connection, query, column, sorted(values))}

@@ -43,7 +43,7 @@ class Hidden:
 
 def ids(versions: Mapping[str, Sequence[Version]]) -> dict[str, list[str]]:
     """Path -> ids of its versions, as the chain has them."""
-    return {path: [version.id for version in found] for path, found in versions.items()}
+    return {path: [version.id for version in of_path] for path, of_path in versions.items()}
 
 
 def note(
@@ -63,7 +63,7 @@ def note(
             "path": path, "id": version.id, "table_name": table, "hidden_at": at, "removed_at": None,
             "due_at": (version.at + timedelta(days=days)).isoformat(timespec="milliseconds"),
         }
-        for path, found in versions.items() for version in found
+        for path, of_path in versions.items() for version in of_path
     ]  # fmt: skip
     insert_new(connection, VERSIONS, rows)
 
@@ -91,22 +91,22 @@ def removed(connection: sa.Connection, gone: Sequence[Hidden], at: str) -> None:
 
 
 def restore(connection: sa.Connection, record: Record) -> None:
-    """Takes up again what a record of the chain says of versions, in a ledger that is made anew."""
+    """Takes up again what a record of the chain has of versions, in a ledger that is made anew."""
     table = record.subject if record.kind == chain.REMOVAL else PURGED
     rows = [
         # When they may go is not known any more: whoever asks the store too early is refused.
         {"path": path, "id": version, "table_name": table, "hidden_at": record.at, "due_at": record.at}
-        for path, found in _listed(record, "versions") for version in found
+        for path, version_ids in _listed(record, "versions") for version in version_ids
     ]  # fmt: skip
     insert_new(connection, VERSIONS, rows)
-    for path, found in _listed(record, "versions_removed"):
-        own = VERSIONS.c.path == path, VERSIONS.c.id.in_(found)
+    for path, version_ids in _listed(record, "versions_removed"):
+        own = VERSIONS.c.path == path, VERSIONS.c.id.in_(version_ids)
         connection.execute(sa.update(VERSIONS).where(*own).values(removed_at=record.at))
 
 
 def _listed(record: Record, what: str) -> Iterator[tuple[str, list[str]]]:
     """Paths and ids as a record has them; what is none, as somebody may have written it, is left out."""
-    found = record.detail.get(what)
-    for path, items in found.items() if isinstance(found, dict) else ():
+    by_path = record.detail.get(what)
+    for path, items in by_path.items() if isinstance(by_path, dict) else ():
         if isinstance(items, list) and all(isinstance(item, str) for item in items):
             yield path, items

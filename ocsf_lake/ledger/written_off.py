@@ -24,7 +24,7 @@ class Decision:
 
     Args:
         reason: Why the lake is to do without them.
-        by: Who says so.
+        by: Who decided it.
         at: When.
     """
 
@@ -196,5 +196,5 @@ def totals(engine: sa.Engine) -> list[Total]:
         .order_by(row.source, row.table_name)
     )
     with engine.connect() as connection:
-        found = connection.execute(query).all() if has(connection, WRITTEN_OFF) else []
-    return [Total(source, table, int(rows), files, last) for source, table, rows, files, last in found]
+        groups = connection.execute(query).all() if has(connection, WRITTEN_OFF) else []
+    return [Total(source, table, int(rows), files, last) for source, table, rows, files, last in groups]

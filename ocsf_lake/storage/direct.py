@@ -1,7 +1,7 @@
 """Objects of S3 through obstore, at a fraction of the processor time that s3fs takes for each.
 
 It is the shorter way and never the only one: what it fails at, for whatever reason, s3fs does again, and it is s3fs
-that says what is wrong. So this module knows no more of the store than s3fs tells: its address, its region and the
+that says what is wrong. So this module knows no more of the store than s3fs gives it: its address, its region and the
 keys are those with which s3fs has signed a request. obstore would read variables of the environment too, with rules of
 its own: they are all set aside, see `_open_bucket`.
 
@@ -100,8 +100,8 @@ def bucket(fs: S3FileSystem, name: str) -> Bucket | None:
         if name not in buckets:
             buckets[name] = _open_bucket(fs, name)
             _users.add(os.getpid())
-        found_bucket = buckets[name]
-        return found_bucket if found_bucket is not None and found_bucket.trusted() else None
+        opened = buckets[name]
+        return opened if opened is not None and opened.trusted() else None
 
 
 class Bucket:

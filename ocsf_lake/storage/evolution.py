@@ -29,7 +29,7 @@ def select(
     Args:
         connection: Where it will run.
         today: The columns that the table has now, without rows.
-        groups: Paths of files; those of one group have the same columns, of which the first file tells.
+        groups: Paths of files; those of one group have the same columns, which are read from the first file.
         read: Gives the SELECT over some files, with the columns that they have.
     """
     types = _types(connection, today)

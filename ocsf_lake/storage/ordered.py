@@ -38,7 +38,7 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the files' footers say: bytes of all row groups before compression, and of a row where rows are widest."""
+    """What the files' footers show: bytes of all row groups before compression, and of a row where rows are widest."""
 
     bytes: int
     row_bytes: int

@@ -75,7 +75,7 @@ class Lock:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What a request to put an object says of it, now."""
+        """What a request to put an object sends of it, now."""
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.days)
         return {"ObjectLockMode": self.mode, "ObjectLockRetainUntilDate": until}
 
@@ -222,7 +222,7 @@ def walk(fs: S3FileSystem, folder: str) -> Iterator[tuple[str, int]]:
 
 
 def lock_of(fs: Any) -> dict[str, Any]:
-    """What requests to put an object say of Object Lock."""
+    """What requests to put an object send of Object Lock."""
     lock: Lock | None = getattr(fs, "object_lock", None)
     return lock.arguments if lock is not None else {}
 
@@ -265,7 +265,7 @@ class Version:
     Args:
         id: Its id; `null` in a bucket without versions.
         size: Its size.
-        is_marker: Whether it only says that the object was removed.
+        is_marker: Whether it only marks that the object was removed.
         is_latest: Whether it is what the key stands for.
         at: When it was put.
     """
@@ -285,11 +285,11 @@ def versions(fs: S3FileSystem, path: str) -> list[Version]:
     """
     bucket, _, key = path.partition("/")
     asked: dict[str, Any] = {"Bucket": bucket, "Prefix": key}
-    found: list[Version] = []
+    listed: list[Version] = []
     for _page in range(VERSION_PAGES):
         answer = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
         for kind in ("Versions", "DeleteMarkers"):
-            found += [
+            listed += [
                 Version(
                     item["VersionId"], int(item.get("Size", 0)), kind == "DeleteMarkers", bool(item["IsLatest"]),
                     item["LastModified"],
@@ -299,7 +299,7 @@ def versions(fs: S3FileSystem, path: str) -> list[Version]:
         if answer.get("NextKeyMarker") != key:
             break
         asked |= {"KeyMarker": key, "VersionIdMarker": answer["NextVersionIdMarker"]}
-    return found
+    return listed
 
 
 def remove_version(fs: S3FileSystem, path: str, version: str) -> bool:
@@ -328,14 +328,14 @@ def version_of(fs: S3FileSystem, path: str, etag: str) -> tuple[str, int] | None
     bucket, _, key = path.partition("/")
     asked = {"Bucket": bucket, "Prefix": key}
     for _page in range(VERSION_PAGES):
-        found = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
-        for item in found.get("Versions", ()):
+        answer = retry.call(fs.call_s3, "list_object_versions", fs.req_kw, **asked)
+        for item in answer.get("Versions", ()):
             if item["Key"] == key and item["ETag"].strip('"') == etag and item["VersionId"] != "null":
                 return item["VersionId"], item["Size"]
         # Longer names with this beginning come after all versions of the object.
-        if found.get("NextKeyMarker") != key:
+        if answer.get("NextKeyMarker") != key:
             return None
-        asked |= {"KeyMarker": found["NextKeyMarker"], "VersionIdMarker": found["NextVersionIdMarker"]}
+        asked |= {"KeyMarker": answer["NextKeyMarker"], "VersionIdMarker": answer["NextVersionIdMarker"]}
     return None
 
 

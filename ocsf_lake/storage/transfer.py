@@ -1,8 +1,8 @@
 """Objects of S3 got and put: by the shorter way where there is one, else through s3fs; either way with the same checks.
 
 An object is got only while it has the ETag that was listed, and whole; where that is the MD5 of its bytes, they are
-compared. It is put under a name that is free, with checksums that the store verifies and that tell our own object when
-the answer to a request was lost.
+compared. It is put under a name that is free, with checksums that the store verifies and that identify our own object
+when the answer to a request was lost.
 """
 
 from __future__ import annotations

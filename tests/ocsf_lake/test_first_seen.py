@@ -136,7 +136,7 @@ def _judged(
         assert found.learn(kept)
         with ledger.begin() as connection:
             pairs = [(one["about"], one["value"]) for one in found.rows("is_news")]
-            baselines.told(connection, [("b", *pair, "f") for pair in pairs])
+            baselines.note_findings(connection, [("b", *pair, "f") for pair in pairs])
         told |= set(pairs)
         undone |= {(one["about"], one["value"]) for one in found.rows("is_undone")}
     return told, undone

@@ -23,7 +23,7 @@ from ocsf_lake.ledger.tables.objects import (
 )
 from ocsf_lake.ledger.tables.redactions import REDACTED, REDACTION_BATCHES, REDACTION_POLICIES
 from ocsf_lake.ledger.tables.retention import HOLDS, RETAINED, VERSIONS, WRITTEN_OFF
-from ocsf_lake.ledger.tables.steps import STEPS, tell_kinds
+from ocsf_lake.ledger.tables.steps import STEPS, set_kinds
 
 __all__ = [
     "ABOUT",
@@ -74,7 +74,7 @@ __all__ = [
     "VERSIONS",
     "WRITTEN",
     "WRITTEN_OFF",
-    "tell_kinds",
+    "set_kinds",
 ]
 
 SHOWN: dict[str, sa.Table] = {

@@ -1,4 +1,4 @@
-"""Tables of whom findings are told to."""
+"""Tables of alerts: who receives them, and of which findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALERT_RECEIVERS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("since", sa.Text, nullable=False),
 )
-"""Who is told of findings, by the names of the settings; of what was found before `since` they are not told."""
+"""Who receives alerts, by the names of the settings; of what was found before `since` they get none."""
 ALERTS = sa.Table(
     "alerts",
     METADATA,
@@ -36,5 +36,5 @@ ALERTED_FINDINGS = sa.Table(
     sa.Column("finding_id", sa.Text, primary_key=True),
     sa.Column("alert_id", sa.Text, index=True),
 )
-"""Findings that were decided on for a receiver, and the alert that tells of each; none where it is not told: it was
-there before, is of less severity, or suppressed."""
+"""Findings that were decided on for a receiver, and the alert of each; none where it got none: it was there
+before, is of less severity, or suppressed."""

@@ -48,4 +48,4 @@ ABOUT = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""What the ledger says of itself, and of the lake that it belongs to; see `ocsf_lake.ledger.marker`."""
+"""What the ledger notes of itself, and of the lake that it belongs to; see `ocsf_lake.ledger.marker`."""

@@ -55,4 +55,4 @@ FIRST_SEEN = sa.Table(
     sa.Column("region", sa.Text),
     sa.Column("finding", sa.Text),
 )
-"""When a value was first there, of whom or what: in milliseconds since 1970, the event, and what told of it."""
+"""When a value was first there, of whom or what: in milliseconds since 1970, the event, and the finding of it."""

@@ -54,4 +54,4 @@ DIGEST_FAULTS = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("verified_at", sa.Text, nullable=False),
 )
-"""The faults that it found; of log files the hash that their digest says, and whether the lake has that content."""
+"""The faults that it found; of log files the hash in their digest, and whether the lake has that content."""

@@ -8,17 +8,17 @@ from ocsf_lake.ledger.tables.batches import BATCHES, ORPHANS
 from ocsf_lake.ledger.tables.objects import LISTINGS, NAMES, OBJECT_ROWS
 
 
-def _say_who_works(connection: sa.Connection) -> None:
+def _note_workers(connection: sa.Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN begun_at TEXT")
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN worker TEXT")
 
 
-def _tell_attempts_at_replays_apart(connection: sa.Connection) -> None:
+def _give_replays_tokens(connection: sa.Connection) -> None:
     if "replays" in sa.inspect(connection).get_table_names():
         connection.exec_driver_sql("ALTER TABLE replays ADD COLUMN token TEXT")
 
 
-def _say_where_files_may_be_left(connection: sa.Connection) -> None:
+def _note_folders_of_orphans(connection: sa.Connection) -> None:
     ORPHANS.create(connection, checkfirst=True)
     connection.exec_driver_sql("INSERT INTO traces SELECT id, '' FROM batches WHERE state <> 'done' AND attempts > 0")
     if "replays" in sa.inspect(connection).get_table_names():
@@ -74,8 +74,8 @@ def _grant_again(connection: sa.Connection, table: str) -> None:
             connection.exec_driver_sql(f"GRANT USAGE ON SEQUENCE names_id_seq TO {role}")
 
 
-def tell_kinds(connection: sa.Connection) -> None:
-    """Tells the kinds of finished batches by the reasons that earlier versions gave them."""
+def set_kinds(connection: sa.Connection) -> None:
+    """Sets the kinds of finished batches by the reasons that earlier versions gave them."""
     row = BATCHES.c
     reasons = {
         "replay of records in quarantine": "replay",
@@ -93,7 +93,7 @@ def _have_kinds_of_batches(connection: sa.Connection) -> None:
     of an earlier version that is amid one finds its table gone, and cannot finish it.
     """
     connection.exec_driver_sql("ALTER TABLE batches ADD COLUMN kind TEXT NOT NULL DEFAULT 'ingest'")
-    tell_kinds(connection)
+    set_kinds(connection)
     if "replays" in sa.inspect(connection).get_table_names():
         connection.exec_driver_sql(
             "INSERT INTO batches (id, source, mapper_version, ocsf_version, kind, state, attempts, failures, objects, "
@@ -105,9 +105,9 @@ def _have_kinds_of_batches(connection: sa.Connection) -> None:
         connection.exec_driver_sql("DROP TABLE replays")
 
 STEPS = (
-    _say_who_works,
-    _tell_attempts_at_replays_apart,
-    _say_where_files_may_be_left,
+    _note_workers,
+    _give_replays_tokens,
+    _note_folders_of_orphans,
     _count_failures,
     _be_the_catalog,
     _remember_listings,

@@ -438,19 +438,19 @@ def origins() -> dict[str, list[str]]:
     """
     by_variable, in_file = EnvSettingsSource(Settings)(), TomlConfigSettingsSource(Settings)()
     variables = {name.lower(): name for name in os.environ}
-    found = {}
+    places = {}
     for name in Settings.model_fields:
         is_joined = all(isinstance(values.get(name), dict) for values in (by_variable, in_file))
         files = [FILE] if name in in_file and (name not in by_variable or is_joined) else []
-        found[name] = files + ([f"variable {variables[f'{PREFIX}{name}'.lower()]}"] if name in by_variable else [])
-    return found
+        places[name] = files + ([f"variable {variables[f'{PREFIX}{name}'.lower()]}"] if name in by_variable else [])
+    return places
 
 
 def _unknown_variables() -> list[str]:
     """A misspelt variable would leave its setting at the default without a word: another lake, say."""
     valid = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    known = set(map(str.lower, valid))  # as it is read: some letters have a capital that is another letter's
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.lower() not in known)
+    lower_names = set(map(str.lower, valid))  # as it is read: some letters have a capital that is another letter's
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.lower() not in lower_names)
     return [f"variable {name}: no such setting{nearest(name, valid)}" for name in unknown if name not in NOT_SETTINGS]
 
 
@@ -460,9 +460,9 @@ def _by_itself(name: str) -> str:
 
 def _problem(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(str(step) for step in place)
-    known = bool(place) and place[0] in Settings.model_fields
-    hint = "" if known else nearest(name, Settings.model_fields)
-    if known and len(place) == 2:
+    is_setting = bool(place) and place[0] in Settings.model_fields
+    hint = "" if is_setting else nearest(name, Settings.model_fields)
+    if is_setting and len(place) == 2:
         members = getattr(Settings.model_fields[str(place[0])].annotation, "model_fields", {})
         if place[1] in Settings.model_fields and place[1] not in members:
             hint = f"; {_by_itself(str(place[1]))}"

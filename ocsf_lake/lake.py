@@ -54,8 +54,8 @@ class Lake:
         """Path -> its versions, for ledger and chain: with Object Lock, a file that goes is only hidden."""
         if self.settings.object_lock is None:
             return {}
-        found = {path: [item for item in self.store.versions(path) if not item.is_marker] for path in paths}
-        return {path: items for path, items in found.items() if items}
+        versions_by_path = {path: [item for item in self.store.versions(path) if not item.is_marker] for path in paths}
+        return {path: items for path, items in versions_by_path.items() if items}
 
     @property
     def lock_days(self) -> int:

@@ -47,9 +47,9 @@ def hinting(sql: str) -> Iterator[None]:
 def lines(error: duckdb.Error) -> list[str]:
     """DuckDB's message, with what is meant before the names that are spelled nearest."""
     first, *rest = str(error).rstrip().expandtabs(4).split("\n")
-    found = getattr(error, "__notes__", [])
-    is_answered = found and (_NO_TABLE.search(first) or _IN_EXTENSION.search(first))
-    return [first, *found, *([] if is_answered else rest)]
+    notes = getattr(error, "__notes__", [])
+    is_answered = notes and (_NO_TABLE.search(first) or _IN_EXTENSION.search(first))
+    return [first, *notes, *([] if is_answered else rest)]
 
 
 def hints(message: str, sql: str) -> list[str]:
@@ -97,11 +97,11 @@ def _members(name: str) -> list[str]:
     for source, item in registry.sources().items():
         if place := _place(item.mapper, name):
             sources_by_place.setdefault(place, []).append(source)
-    found = []
+    notes = []
     for place, sources in sources_by_place.items():
         page = f"`ocsf-lake explain {sources[0]}` says where each member goes"
-        found.append(f"{name} of {', '.join(sources)}{place} {page}")
-    return found if len(found) <= _MOST else []
+        notes.append(f"{name} of {', '.join(sources)}{place} {page}")
+    return notes if len(notes) <= _MOST else []
 
 
 def _place(mapper: Mapper, name: str) -> str:
@@ -114,12 +114,12 @@ def _place(mapper: Mapper, name: str) -> str:
     members = [member for member, _ in inverse.members(mapper)]
     asked = _letters(name)
     if inside := [member for member in members if member.lower().startswith(f"{name.lower()}.")]:
-        known = [f"{member[len(name) + 1 :]} in {at}" for member in inside if (at := paths(member))]
-        return f": {', '.join(known[:_MOST_MEMBERS])};" if known else ":"
+        places = [f"{member[len(name) + 1 :]} in {at}" for member in inside if (at := paths(member))]
+        return f": {', '.join(places[:_MOST_MEMBERS])};" if places else ":"
     whole = [member for member in members if _letters(member) == asked]
     last = [member for member in members if _letters(member.rpartition(".")[2]) == asked]
-    known = [at for member in whole or last if (at := paths(member))]
-    return f" is in {' or '.join(dict.fromkeys(known))};" if known else ":" if whole else ""
+    places = [at for member in whole or last if (at := paths(member))]
+    return f" is in {' or '.join(dict.fromkeys(places))};" if places else ":" if whole else ""
 
 
 def _letters(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Settings of alerts: who is told of findings, from which severity on, and how. A secret is never among them.
+"""Settings of alerts: who is notified of findings, from which severity on, and how. A secret is never among them.
 
 What a service takes as a secret (a key, a URL with a token) is in an environment variable that the settings name.
 """
@@ -28,7 +28,7 @@ _NEEDED = {"webhook": "url or url_variable", "apprise": "url_variable", "sns": "
 
 
 class Receiver(BaseModel):
-    """Somebody who is told of findings.
+    """Somebody who is notified of findings.
 
     Args:
         name: What it is called in messages and in the ledger; another name is another receiver.
@@ -87,17 +87,17 @@ class Receiver(BaseModel):
 
 
 class Alerts(BaseModel):
-    """Who is told of findings, and how often it is tried.
+    """Who is notified of findings, and how often it is tried.
 
     Args:
         receivers: Who.
         severity: From which severity on.
-        digest: More new findings than this, found by one run, are told together; 0 tells all together.
+        digest: More new findings than this, found by one run, are sent together, as digests; 0 sends all together.
         attempts: After so many failures an alert is set aside, see `ocsf-lake alerts list`.
         retry_seconds: Before the second attempt, at least; then twice as long, and so on up to an hour.
         timeout_seconds: A webhook that does not answer for so long has failed.
-        max_age_days: Findings whose last event is older are there, and told to nobody; 0 for any age. None: flows leave
-            out what is older than `FLOW_AGE_DAYS`, a command tells all.
+        max_age_days: Findings whose last event is older are there, and sent to nobody; 0 for any age. None: flows leave
+            out what is older than `FLOW_AGE_DAYS`, a command sends all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,7 +119,7 @@ class Alerts(BaseModel):
         return receivers
 
     def severity_of(self, receiver: Receiver) -> Severity:
-        """From which severity on a receiver is told."""
+        """From which severity on a receiver is notified."""
         return receiver.severity or self.severity
 
 

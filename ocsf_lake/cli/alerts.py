@@ -43,8 +43,8 @@ def list_alerts(sent: AllOption = False, as_json: JsonOption = False, lake: Lake
     from ocsf_lake.ledger.alerts import AlertLedger
 
     states = ["failed", "planned", *(["done"] if sent else [])]
-    with opened(config, reading=True) as found:
-        ledger = AlertLedger(found.ledger.engine)
+    with opened(config, reading=True) as opened_lake:
+        ledger = AlertLedger(opened_lake.ledger.engine)
         alerts = ledger.listed(states, LISTED)
         titles = ledger.titles(alerts)
         total = sum(number for (_, state), number in ledger.counts().items() if state in states)

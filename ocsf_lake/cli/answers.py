@@ -45,13 +45,13 @@ def form_of(path: Path, form: Form | None) -> Form | None:
 
     suffix = path.suffix.lower()
     by_name = _SUFFIXES.get(suffix)
-    known = " ".join([PARQUET, *_SUFFIXES])
+    suffixes = " ".join([PARQUET, *_SUFFIXES])
     if suffix == PARQUET or by_name is not None:
         if form not in (None, by_name):
             raise ConfigError(f"--output {path.name} says another form than --format {form}: leave one of them out")
         return by_name
     if form in (None, Form.TABLE):
-        raise ConfigError(f"--output {path.name}: the name has to end in one of {known}")
+        raise ConfigError(f"--output {path.name}: the name has to end in one of {suffixes}")
     return form
 
 

@@ -45,11 +45,11 @@ def check(
     """Check sources: what their mappers name, and what their samples become.
 
     Each sample is mapped in every OCSF version and validated; nothing may be lost, and events are held against the
-    golden beside the sample. All that is wrong is told at once, with the line of the mapper that it is about.
+    golden beside the sample. All faults are reported at once, each with the line of the mapper that it is about.
     """
     settings()  # they may name a folder of sources
     while True:
-        reports = [_checked(name, samples, update_golden) for name in _wanted(names)]
+        reports = [_checked(name, samples, update_golden) for name in _source_names(names)]
         if as_json:
             output.print_json([_plain(report) for report in reports])
         else:
@@ -60,7 +60,7 @@ def check(
         _wait(reports)
 
 
-def _wanted(names: list[str] | None) -> list[str]:
+def _source_names(names: list[str] | None) -> list[str]:
     from ocsf_mappers import registry
     from ocsf_mappers.testing import samples_of
 

@@ -101,10 +101,10 @@ def values(version: str, table: str) -> Mapping[str, tuple[str, ...]]:
     name = security_lake.table_of(table)
     if name is None:
         return {}
-    found: dict[str, tuple[str, ...]] = {}
+    captions: dict[str, tuple[str, ...]] = {}
     for path in columns.of(name, version):
         if path.values:
             stem = path.path.removesuffix("_id")
             for at in (path.path, stem, f"{stem}_name"):
-                found.setdefault(at, path.values)
-    return found
+                captions.setdefault(at, path.values)
+    return captions

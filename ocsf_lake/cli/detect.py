@@ -54,32 +54,32 @@ def detect(
 
     Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
     often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
-    the setting alerts are told of new findings, see `ocsf-lake alerts`.
+    the setting alerts are notified of new findings, see `ocsf-lake alerts`.
     """
     from ocsf_mappers.errors import ConfigError, QueryError, WriteError
 
     if all_events and (first or last):
         raise ConfigError("--all, or --from and --to: one of them")
-    found = settings_of_lake(lake)
-    chosen = _loaded(found, rules)
+    config = settings_of_lake(lake)
+    chosen = _loaded(config, rules)
     span = _span(first and first.date(), last and last.date())
     ranged = span if all_events or first or last else None
     if dry_run:
-        _print_counts(_counts(found, chosen, ranged), as_json=as_json)
+        _print_counts(_counts(config, chosen, ranged), as_json=as_json)
         return
     from ocsf_lake.alerts import run as alerting
     from ocsf_lake.cli import alerts
     from ocsf_lake.detections import run
 
-    alerting.take(found)
+    alerting.take(config)
     try:
-        summary = run.detect(found, chosen, ranged)
+        summary = run.detect(config, chosen, ranged)
     except WriteError:
-        # What was found is noted, and people are told of it even when the lake takes nothing.
-        alerts.tell(found, ending=False)
+        # What was found is noted, and receivers are notified of it even when the lake takes nothing.
+        alerts.tell(config, ending=False)
         raise
     _print_summary(summary, chosen, as_json=as_json)
-    alerts.tell(found)
+    alerts.tell(config)
     if summary.failed:
         failed = terminal.plural(len(summary.failed), "rule")
         raise QueryError(f"{failed} failed at these events, see above; `ocsf-lake detect --all` asks again")
@@ -101,11 +101,11 @@ def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
     paths = folders or settings.rules
     if not paths:
         raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
-    found = compiled.load(paths, settings.rule_placeholders, settings.mappers)
-    for rule in found:
+    rules = compiled.load(paths, settings.rule_placeholders, settings.mappers)
+    for rule in rules:
         for note in rule.notes:
             terminal.say(f"{rule.path}: {note}")
-    return found
+    return rules
 
 
 def _span(first: date | None, last: date | None) -> Span:
@@ -137,10 +137,11 @@ def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) 
     rows = [(rule, summary.events[rule.key], summary.findings[rule.key]) for rule in chosen]
     if as_json:
         output.print_json([
-            {"rule": rule.stem, "id": rule.id, "events": events, "findings": found} for rule, events, found in rows
+            {"rule": rule.stem, "id": rule.id, "events": events, "findings": findings}
+            for rule, events, findings in rows
         ])  # fmt: skip
     else:
-        shown = [(rule.stem, rule.level, events, found) for rule, events, found in rows if found]
+        shown = [(rule.stem, rule.level, events, findings) for rule, events, findings in rows if findings]
         output.print_table(("rule", "level", "events", "findings"), shown)
     for number in summary.full:
         terminal.say(f"{chosen[number].path}: the ledger keeps no more values for it: new callers are not watched")

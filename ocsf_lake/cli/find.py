@@ -157,7 +157,10 @@ def _columns(
         ((there,),) = query.fetched(connection, paths_of.ROWS, {"table": name})
     shares = [(count or 0) / total if total else None for count in counts]  # of nulls alone no count
     rows: list[dict[str, Any]] = [
-        {"path": path.path, "type": path.type, "filled": share, "description": path.says, "values": list(path.values)}
+        {
+            "path": path.path, "type": path.type, "filled": share, "description": path.description,
+            "values": list(path.values),
+        }
         for path, share in zip(paths, shares, strict=True)
     ]
     return rows, total, there

@@ -74,16 +74,16 @@ def list_holds(
     from ocsf_lake.ledger import holds
 
     with opened(config, reading=True) as open_lake:
-        found = [hold for hold in holds.listed(open_lake.ledger.engine) if released or hold.released_at is None]
+        shown_holds = [hold for hold in holds.listed(open_lake.ledger.engine) if released or hold.released_at is None]
     if as_json:
-        output.print_json([asdict(hold) for hold in found])
-    elif found:
+        output.print_json([asdict(hold) for hold in shown_holds])
+    elif shown_holds:
         rows = [
             [
                 hold.id, hold.account or "", hold.table_name or "", hold.first_day or "", hold.last_day or "",
                 hold.reason, hold.placed_by, hold.placed_at, hold.released_at or "", hold.released_by or "",
             ]
-            for hold in found
+            for hold in shown_holds
         ]  # fmt: skip
         names = ["hold", "account", "table", "from", "to", "reason", "placed by", "at", "released at", "by"]
         number = len(names) if released else -2

@@ -174,16 +174,16 @@ def listed(state: str) -> str:
     return f"`ocsf-lake query \"SELECT uri, reason FROM ledger_objects WHERE state = '{state}'\"` lists all"
 
 
-def _tell_copies(found: Copies) -> None:
-    from ocsf_lake.ledger import copies
+def _tell_copies(copies: Copies) -> None:
+    from ocsf_lake.ledger.copies import ALL as ALL_COPIES
 
-    if found.objects:
-        examples = [f"  {first} and {second}" for first, second in found.examples]
-        terminal.say(found.text, *examples, f'`ocsf-lake query "{copies.ALL}"` lists all')
-    if found.replaced:
-        terminal.say(found.replaced_text, *(f"  {uri}" for uri in found.replaced_examples))
-    if found.unknown:
-        terminal.say(f"not looked for objects that the lake has under another name, too: {found.unknown}")
+    if copies.objects:
+        examples = [f"  {first} and {second}" for first, second in copies.examples]
+        terminal.say(copies.text, *examples, f'`ocsf-lake query "{ALL_COPIES}"` lists all')
+    if copies.replaced:
+        terminal.say(copies.replaced_text, *(f"  {uri}" for uri in copies.replaced_examples))
+    if copies.unknown:
+        terminal.say(f"not looked for objects that the lake has under another name, too: {copies.unknown}")
 
 
 def _tell_failures(summary: Summary) -> None:

@@ -198,7 +198,7 @@ class _Leave:
 
 
 def entry_point() -> None:
-    """`main`, with nothing to do in this process after it; what `atexit` was told before is left out."""
+    """`main`, with nothing to do in this process after it; what was registered with `atexit` before is left out."""
     atexit.register(leave := _Leave())
     try:
         main()

@@ -32,8 +32,8 @@ def map_file(
     """Print a log file's events as OCSF JSON lines.
 
     No lake is needed, and nothing is hidden without --redact. Attributes without a value are left out. Records that
-    become no event are told on stderr, with the reason. Records of other sources among those of this one become events
-    too.
+    become no event are reported on stderr, with the reason. Records of other sources among those of this one become
+    events too.
     """
     from ocsf_lake.events import mapped
     from ocsf_lake.inputs import fields

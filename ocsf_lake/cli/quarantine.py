@@ -140,9 +140,9 @@ def purge(
             quarantine.finish_purges(opened_lake)
         is_over = quarantine.older_than(timedelta(days=days))
         with lake_query.connected(config, "FROM quarantine") as connection:
-            found = quarantine.purgeable(opened_lake, connection, is_over, closed=closed)
+            candidates = quarantine.purgeable(opened_lake, connection, is_over, closed=closed)
         standing = [hold for hold in holds.listed(opened_lake.ledger.engine) if hold.released_at is None]
-        files = [file for file in found if not quarantine.keeping(standing, file.source)]
+        files = [file for file in candidates if not quarantine.keeping(standing, file.source)]
         if yes:
             files = quarantine.purge(opened_lake, files)
     if as_json:
@@ -153,7 +153,7 @@ def purge(
     total = terminal.plural(sum(file.entries for file in files), "record")
     still = sum(file.open for file in files)
     terminal.say(f"{total} {'removed' if yes else 'would be removed'}, {still:,} of them open")
-    if kept := sum(file.entries for file in found) - sum(file.entries for file in files):
+    if kept := sum(file.entries for file in candidates) - sum(file.entries for file in files):
         terminal.say(f"{terminal.plural(kept, 'record')} kept by a legal hold; `ocsf-lake hold list` has them")
     if files and not yes:
         terminal.say("nothing was removed; --yes removes them")

@@ -174,10 +174,10 @@ def _explain_emptiness(config: Settings, sql: str, own: dict[str, pa.Table]) -> 
     from ocsf_lake.query import emptiness
     from ocsf_lake.query import query as lake_query
 
-    said = _say_why_empty(sql, "duckdb")
+    is_explained = _say_why_empty(sql, "duckdb")
     if partitions := lake_query.why_empty(config, sql, own):
         terminal.say(*partitions)
-    elif not said and not own:
+    elif not is_explained and not own:
         terminal.say(*emptiness.reasons(config, sql))
 
 

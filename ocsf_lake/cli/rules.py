@@ -56,28 +56,28 @@ Name = Annotated[
 
 
 def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
-    """List rules: their level, the log they are for, what of events they tell, and what they are called.
+    """List rules: their level, the log they are for, their kind and their title.
 
     Exits with 1 when one of them cannot be used.
     """
-    found = _loaded(settings(), rules)
+    loaded = _loaded(settings(), rules)
     rows = [
         {
             "rule": rule.stem, "id": rule.id, "level": rule.level, "log": _log(rule), "kind": rule.kind,
             "title": rule.title,
             "tags": list(rule.tags), "reason": rule.reason,
         }
-        for rule in found if not rule.is_silent
+        for rule in loaded if not rule.is_silent
     ]  # fmt: skip
     if as_json:
         output.print_json(rows)
     else:
         shown = ("rule", "level", "log", "kind", "title")
         output.print_table(shown, [tuple(row[name] for name in shown) for row in rows])
-    for rule in found:
+    for rule in loaded:
         if rule.reason:
             terminal.say(f"{rule.path}: cannot be used: {rule.reason}")
-    if any(rule.reason for rule in found):
+    if any(rule.reason for rule in loaded):
         raise typer.Exit(1)
 
 
@@ -97,14 +97,14 @@ def check(
     from ocsf_lake.detections import check as checking
     from ocsf_lake.detections import saved_queries
 
-    found = settings(lake)
+    config = settings(lake)
     queries, below = saved_queries.of_paths(paths or [])
-    loaded = [] if paths and not below and not rules else _loaded(found, [*below, *(rules or [])])
+    loaded = [] if paths and not below and not rules else _loaded(config, [*below, *(rules or [])])
     own_tables = query.tables_given(own)
     unknown = checking.unknown_names(loaded) | saved_queries.unknown_names(queries)
-    last_days, seen = _of_lake(found, unknown)
-    checked = checking.check(found, loaded, last_days, seen)
-    checked += saved_queries.check_files(found, queries, last_days, seen, own_tables)
+    last_days, seen = _of_lake(config, unknown)
+    checked = checking.check(config, loaded, last_days, seen)
+    checked += saved_queries.check_files(config, queries, last_days, seen, own_tables)
     _print(checked, as_json=as_json)
     if any(one.status == checking.ERROR for one in checked):
         raise typer.Exit(1)
@@ -114,10 +114,10 @@ def explain(name: Name, rules: Rules = None, as_json: JsonOption = False) -> Non
     """Explain a rule: what it is about, which tables and columns it looks at, and its condition as SQL."""
     from ocsf_mappers.errors import ConfigError, nearest
 
-    found = _loaded(settings(), rules)
-    chosen = [rule for rule in found if name in (rule.stem, rule.id, rule.title)]
+    loaded = _loaded(settings(), rules)
+    chosen = [rule for rule in loaded if name in (rule.stem, rule.id, rule.title)]
     if not chosen:
-        raise ConfigError(f"there is no rule {name!r}{nearest(name, [rule.stem for rule in found])}")
+        raise ConfigError(f"there is no rule {name!r}{nearest(name, [rule.stem for rule in loaded])}")
     explained = [_explained(rule) for rule in chosen]
     if as_json:
         output.print_json(explained)
@@ -127,10 +127,10 @@ def explain(name: Name, rules: Rules = None, as_json: JsonOption = False) -> Non
         output.print_table(("what", "of this rule"), rows)
 
 
-def _loaded(found: Settings, folders: Sequence[Path] | None) -> list[Rule]:
+def _loaded(config: Settings, folders: Sequence[Path] | None) -> list[Rule]:
     from ocsf_lake.detections import pack, rules
 
-    return rules.load(folders or found.rules or [Path(pack.NAME)], found.rule_placeholders)
+    return rules.load(folders or config.rules or [Path(pack.NAME)], config.rule_placeholders)
 
 
 def _log(rule: Rule) -> str | None:
@@ -139,15 +139,15 @@ def _log(rule: Rule) -> str | None:
     return rule.log.name if rule.log else None
 
 
-def _of_lake(found: Settings, unknown: Names) -> tuple[Mapping[str, str] | None, Names]:
+def _of_lake(config: Settings, unknown: Names) -> tuple[Mapping[str, str] | None, Names]:
     """Table -> the latest day of its events; and those of some calls that nobody knows, and the lake has."""
     from ocsf_lake.detections import history
     from ocsf_lake.lake import exists
 
-    if not exists(found):
-        terminal.say(f"there is no lake at {found.lake}: whether there are events for the rules is not looked at")
+    if not exists(config):
+        terminal.say(f"there is no lake at {config.lake}: whether there are events for the rules is not looked at")
         return None, frozenset()
-    return history.last_days(found), history.seen(found, unknown)
+    return history.last_days(config), history.seen(config, unknown)
 
 
 def _print(checked: Sequence[Checked], *, as_json: bool) -> None:

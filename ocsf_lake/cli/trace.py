@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXAMPLE = "ocsf-lake trace 3e7dde78-ccd2-42b6-af53-70d47a7fae3c --lake demo_lake"
 
 MANY_FILES = 1_000
-"""Looking through more files is told beforehand."""
+"""Looking through more files is announced beforehand."""
 SHOWN_BYTES = 4_000
 """Of a record's text, so much is shown; JSON and bundles have all of it."""
 SHOWN_CHANGES = 40
@@ -88,14 +88,14 @@ def trace(
         return
     if manifest_sha256 is not None or (whole_objects and export is None):
         raise ConfigError("--manifest-sha256 needs --verify-bundle, and --whole-objects needs --export")
-    found = settings_of_lake(lake)
+    config = settings_of_lake(lake)
     from ocsf_lake.upkeep import trace as tracing
     from ocsf_lake.upkeep.trace_rows import Narrowed
 
     days = first and first.date(), last and last.date()
     where = Narrowed(table, *days, tuple(account or ()), tuple(region or ()))
-    what = tracing.asked(event, uri, record, where, found)
-    traced = tracing.trace(found, what, searching=_searching)
+    what = tracing.asked(event, uri, record, where, config)
+    traced = tracing.trace(config, what, searching=_searching)
     if as_json:
         output.print_json(traced.as_dict())
     else:
@@ -107,7 +107,7 @@ def trace(
     if traced.total > len(traced.events):
         terminal.say(f"{traced.total:,} events; {len(traced.events):,} of them are shown, narrow it with --from, --to")
     if export is not None:
-        digest = tracing.export(traced, export, whole_objects=whole_objects, limits=found.limits)
+        digest = tracing.export(traced, export, whole_objects=whole_objects, limits=config.limits)
         terminal.say(*_exported(traced, export, digest, whole_objects=whole_objects))
 
 
@@ -152,7 +152,7 @@ def _lines(item: Traced) -> Iterator[tuple[str, str]]:
 def _object(state: RawState) -> Iterator[tuple[str, str]]:
     yield "object", state.uri
     yield "", f"ETag {state.etag} when it was read" + (f", version {state.version}" if state.version else "")
-    known = ", ".join(
+    details = ", ".join(
         part
         for part in (
             None if state.size is None else f"{state.size:,} bytes",
@@ -161,7 +161,8 @@ def _object(state: RawState) -> Iterator[tuple[str, str]]:
         )
         if part
     )
-    yield "", f"now {state.state}" + (f": {known}" if known else "") + (f" ({state.reason})" if state.reason else "")
+    reason = f" ({state.reason})" if state.reason else ""
+    yield "", f"now {state.state}" + (f": {details}" if details else "") + reason
 
 
 def _record(record: Record) -> Iterator[tuple[str, str]]:
@@ -219,26 +220,26 @@ def _exported(traced: Found, folder: Path, digest: str, *, whole_objects: bool) 
 def _verify(folder: Path, expected: str | None, *, as_json: bool) -> None:
     from ocsf_lake.evidence import bundle
 
-    found = bundle.verify(folder, expected, settings().limits)
+    verified = bundle.verify(folder, expected, settings().limits)
     if as_json:
-        output.print_json(asdict(found))
+        output.print_json(asdict(verified))
     else:
-        for fault in found.faults:
+        for fault in verified.faults:
             sys.stdout.write(f"{terminal.escaped(f'{fault.file}: {fault.reason}')}\n")
-        terminal.say(*_verified(found, expected))
-    raise typer.Exit(int(bool(found.faults)))
+        terminal.say(*_verified(verified, expected))
+    raise typer.Exit(int(bool(verified.faults)))
 
 
-def _verified(found: Verified, expected: str | None) -> Iterator[str]:
-    about = found.about
+def _verified(verified: Verified, expected: str | None) -> Iterator[str]:
+    about = verified.about
     if about:
         number = terminal.plural(about["events"], "event")
         yield f"{number} of {about['lake']}, exported {about['exported_at']} by {about['tool']}"
-    if found.objects:
-        yield f"{terminal.plural(found.objects, 'whole object')}, {found.etags:,} with the ETag as MD5"
-    if found.manifest_sha256 is not None:
-        told = "as expected" if expected else "compare it with the one that was told at the export"
-        yield f"SHA-256 of manifest.json: {found.manifest_sha256}" + ("" if found.faults else f": {told}")
-    files = f"{terminal.plural(found.files, 'file')}, {terminal.size(found.bytes)}"
-    faults = terminal.plural(len(found.faults), "fault")
-    yield f"{files}: {faults}" if found.faults else f"{files}: all as they were written"
+    if verified.objects:
+        yield f"{terminal.plural(verified.objects, 'whole object')}, {verified.etags:,} with the ETag as MD5"
+    if verified.manifest_sha256 is not None:
+        note = "as expected" if expected else "compare it with the one that was told at the export"
+        yield f"SHA-256 of manifest.json: {verified.manifest_sha256}" + ("" if verified.faults else f": {note}")
+    files = f"{terminal.plural(verified.files, 'file')}, {terminal.size(verified.bytes)}"
+    faults = terminal.plural(len(verified.faults), "fault")
+    yield f"{files}: {faults}" if verified.faults else f"{files}: all as they were written"

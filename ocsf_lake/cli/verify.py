@@ -130,15 +130,15 @@ def verify(
     asked = evidence.Asked(uri, *days, tuple(account or ()), tuple(region or ()))
     keys = None if no_signatures else _keys(chosen, public_keys, used)
     summary, beside = Summary(), None
-    found = evidence.verify(chosen, asked, used, keys, summary)
+    results = evidence.verify(chosen, asked, used, keys, summary)
     if not no_lake and exists(used):
         from ocsf_lake.upkeep import proving
 
         beside = proving.Beside()
-        found = proving.beside_lake(chosen, asked, used, keys, summary, beside)
+        results = proving.beside_lake(chosen, asked, used, keys, summary, beside)
     shown: list[Proof] = []
     try:
-        for item in found:
+        for item in results:
             if as_json:
                 _print({"type": "chain" if isinstance(item, Proof) else "fault", **asdict(item)})
             elif isinstance(item, Proof):

@@ -84,7 +84,7 @@ def map(file: str | os.PathLike[str], source: str | None = None, **settings: Any
 
     Args:
         file: A local file, plain, gzip or zstd.
-        source: Name of the source; without it the file's name or content tells it.
+        source: Name of the source; without it, taken from the file's name or content.
         settings: Settings by name, such as `ocsf_version`.
 
     Raises:

@@ -203,10 +203,10 @@ class Lake:
         reads = finding.reads(tables, first, last)
         with lake_query.connected(self._settings, *reads) as connection:
             lake_query.collect(connection, statements)
-            found = connection.sql(finding.FOUND).to_arrow_table()
+            hits = connection.sql(finding.FOUND).to_arrow_table()
         for one in lake_query.lacking(self._settings, *reads):
             warnings.warn(text.escaped(one), QueryWarning, stacklevel=2)
-        return Rows(self._settings, "FROM found", {}, {"found": found})
+        return Rows(self._settings, "FROM found", {}, {"found": hits})
 
     def trace(self, event: str | Mapping[str, Any], *, table: str | None = None) -> dict[str, Any]:
         """Follows an event to its raw record, and maps that again.
@@ -272,7 +272,7 @@ class Lake:
 
         Args:
             uris: Folders, globs and files.
-            source: Name of the source; without it each object's name or content tells it.
+            source: Name of the source; without it, taken from each object's name or content.
             retry: Also try objects that were left out because they failed too often.
             progress: Called after each batch.
 

@@ -209,20 +209,20 @@ class Rows:
         except (ConfigError, RecursionError):  # it ran, so it is a query; only lint cannot read it
             return ()
 
-    def _told(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _with_warnings(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches; after the last one a warning, if they are none or wrong because of a condition, or lack rows."""
         number = 0
         for batch in batches:
             number += len(batch)
             yield batch
-        said = lake_query.lacking(
+        messages = lake_query.lacking(
             self._settings, self._sql, other_tables=self._tables, parameters=self._parameters
         )
         for finding in self._findings() if not number or lint.concerns(self._sql) else ():
             if finding.explains(is_empty=not number):
                 instead = f"; what is meant may be: {finding.instead}" if finding.instead else ""
-                said.append(f"{finding.says}{instead}")
-        for one in said:
+                messages.append(f"{finding.says}{instead}")
+        for one in messages:
             warnings.warn(text.escaped(one), QueryWarning, stacklevel=_depth())
 
     def __repr__(self) -> str:
@@ -248,7 +248,7 @@ class Rows:
             connection = stack.enter_context(connected)
             schema, batches = lake_query.stream(connection, sql or self._sql, self._parameters, rows)
             closing = _closing(stack.pop_all(), batches, self._sql)
-            return schema, self._told(closing) if sql is None else closing
+            return schema, self._with_warnings(closing) if sql is None else closing
         raise AssertionError  # neither of the two swallows an error; mypy does not know
 
     def _extra_tables(self) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Found:
+class FindingCount:
     """Findings of one table and tactic.
 
     Args:
@@ -92,7 +92,9 @@ def refused(settings: Settings) -> Refused:
     return Refused(tuple(Reason(*row[:5]) for row in rows), rows[0][5], rows[0][6])
 
 
-def found(settings: Settings, tables: set[str], first: date, last: date) -> tuple[list[Found], dict[str, str]]:
+def findings(
+    settings: Settings, tables: set[str], first: date, last: date
+) -> tuple[list[FindingCount], dict[str, str]]:
     """Findings of these days, and the tables that could not be asked, each with the reason.
 
     An updated finding counts once, where the table has a view of the newest.
@@ -103,7 +105,7 @@ def found(settings: Settings, tables: set[str], first: date, last: date) -> tupl
         first: First event day.
         last: Last one.
     """
-    rows: list[Found] = []
+    rows: list[FindingCount] = []
     failed: dict[str, str] = {}
     for name in sorted(tables & registry.tables().keys()):
         try:
@@ -113,7 +115,7 @@ def found(settings: Settings, tables: set[str], first: date, last: date) -> tupl
     return rows, failed
 
 
-def _of_table(settings: Settings, name: str, first: date, last: date) -> Iterator[Found]:
+def _of_table(settings: Settings, name: str, first: date, last: date) -> Iterator[FindingCount]:
     schema = definition(name).schema
     if not {"class_uid", "severity_id", "finding_info"} <= set(schema.names):
         return
@@ -129,7 +131,7 @@ def _of_table(settings: Settings, name: str, first: date, last: date) -> Iterato
         rows = query.fetched(connection, sql)
     for text, severity, number in rows:
         condition = f"{where} AND {tactic} = {sqltext.text(text)}"
-        yield Found(shown, text, SEVERITIES.get(severity, "Unknown"), number, condition)
+        yield FindingCount(shown, text, SEVERITIES.get(severity, "Unknown"), number, condition)
 
 
 def _tactic(schema: pa.Schema) -> str:

@@ -29,22 +29,22 @@ _MOST_LINES = 13
 
 def drawn(facts: Facts) -> tuple[dict[str, Markup], str | None]:
     """Pictures by name, and why there are none or fewer, where that is so."""
-    wanted = {name: rows for name, rows in _numbers(facts).items() if rows}
-    if not wanted:
+    rows_by_picture = {name: rows for name, rows in _numbers(facts).items() if rows}
+    if not rows_by_picture:
         return {}, None
     if any(find_spec(name) is None for name in NEEDED):
         return {}, MISSING
     try:
         done = subprocess.run(
             # -P: no module is taken from the folder where the command is run.
-            [sys.executable, "-P", "-m", "ocsf_lake.pages.draw"], input=json.dumps(wanted), text=True,
+            [sys.executable, "-P", "-m", "ocsf_lake.pages.draw"], input=json.dumps(rows_by_picture), text=True,
             capture_output=True, timeout=SECONDS, check=False,
         )  # fmt: skip
         answer = json.loads(done.stdout) if done.returncode == 0 else {}
     except (OSError, subprocess.SubprocessError, ValueError):
         answer = {}
     pictures = {name: figure for name, svgs in answer.items() if (figure := _figure(svgs)) is not None}
-    lost = sorted(wanted.keys() - pictures.keys())
+    lost = sorted(rows_by_picture.keys() - pictures.keys())
     return pictures, f"pictures that could not be drawn: {', '.join(lost)}" if lost else None
 
 
@@ -63,17 +63,17 @@ def _numbers(facts: Facts) -> dict[str, list[dict[str, Any]]]:
         for name in facts.classes for day in facts.days if (day, name) in facts.volume
     ]  # fmt: skip
     counts: Counter[tuple[str, str]] = Counter()
-    for item in facts.found:
+    for item in facts.findings:
         counts[_label(item.tactic), item.severity] += item.number
     most = Counter({tactic: 0 for tactic, _ in counts})
     for (tactic, _), number in counts.items():
         most[tactic] += number
     kept = {tactic for tactic, _ in most.most_common(12)}
-    found = [
+    findings = [
         {"tactic": tactic, "severity": severity, "findings": number}
         for (tactic, severity), number in counts.items() if tactic in kept
     ]  # fmt: skip
-    return {"lag": lags, "volume": volume, "detections": found}
+    return {"lag": lags, "volume": volume, "detections": findings}
 
 
 def _label(text: str) -> str:

@@ -51,7 +51,7 @@ class Facts:
         aside_bytes: Size of files that are no part of the lake any more, and still there.
         drift: What was new in these days.
         drift_number: How much of it there is.
-        found: Findings.
+        findings: Findings of these days, counted.
         alarms: What is not as it should be.
         not_read: Objects that were not read.
         failing: Batches that fail.
@@ -83,7 +83,7 @@ class Facts:
     holds: int = 0
     alarms: list[health.Alarm] = field(default_factory=list)
     refused: asked.Refused = field(default_factory=asked.Refused)
-    found: list[asked.Found] = field(default_factory=list)
+    findings: list[asked.FindingCount] = field(default_factory=list)
     not_looked: list[str] = field(default_factory=list)
 
     @property
@@ -103,7 +103,7 @@ class Facts:
     def severities(self) -> Counter[str]:
         """Severity -> findings."""
         counts: Counter[str] = Counter()
-        for item in self.found:
+        for item in self.findings:
             counts[item.severity] += item.number
         return counts
 
@@ -128,7 +128,7 @@ def gather(settings: Settings, now: datetime, first: date | None = None, last: d
     names = {item.table for item in facts.stored}
     if layout.QUARANTINE in names:
         facts.refused = _tried(facts, "quarantine", lambda: asked.refused(settings)) or asked.Refused()
-    facts.found, failed = asked.found(settings, names, days[0], days[-1])
+    facts.findings, failed = asked.findings(settings, names, days[0], days[-1])
     facts.not_looked += [f"table {name}: {reason}" for name, reason in failed.items()]
     facts.not_looked += [f"lag of {name}: names of its objects have no time" for name in facts.lags.untimed]
     if facts.lags.cut:
@@ -183,28 +183,28 @@ def _holds(lake: Lake) -> int:
 
 
 def _events_of(rows: Iterable[tuple[str, str, str, int]]) -> dict[str, dict[date, int]]:
-    found: dict[str, dict[date, int]] = {}
+    events_by_source: dict[str, dict[date, int]] = {}
     for source, _, day, number in rows:
-        days = found.setdefault(source, {})
+        days = events_by_source.setdefault(source, {})
         days[_day(day)] = days.get(_day(day), 0) + number
-    return found
+    return events_by_source
 
 
 def _volume(rows: list[tuple[str, int | None, int]]) -> dict[tuple[date, str], int]:
     schema = ocsf.load()
-    found: dict[tuple[date, str], int] = {}
+    volume: dict[tuple[date, str], int] = {}
     for day, uid, number in rows:
         event_class = schema.class_by_uid(uid) if uid is not None else None
         name = event_class.caption if event_class else _NO_CLASS if uid is None else str(uid)
         key = _day(day), name
-        found[key] = found.get(key, 0) + number
-    return found
+        volume[key] = volume.get(key, 0) + number
+    return volume
 
 
 def _days(lake: Lake, today: date, first: date | None, last: date | None) -> list[date]:
     """The days that are looked at; where none are named, the newest with events."""
-    known = reported.days(lake.ledger.engine)
-    begins, ends = (_day(text) for text in known) if known else (today, today)
+    bounds = reported.days(lake.ledger.engine)
+    begins, ends = (_day(text) for text in bounds) if bounds else (today, today)
     chosen_last = last or max(min(today, ends), first or date.min)
     chosen_first = first or max(_before(chosen_last, DAYS - 1), min(begins, chosen_last))
     if chosen_first > chosen_last:

@@ -41,7 +41,7 @@ TEXTS = {
     "unknown": "there is nothing, and nothing says whether there should be",
 }
 CELLS = 15_000
-"""A page has so many cells, rows with gaps first: a hundred accounts of each source are told in a few words."""
+"""A page has so many cells, rows with gaps first; accounts without a row are counted in words."""
 
 
 @dataclass
@@ -130,8 +130,8 @@ class Heat:
     def share(self) -> float | None:
         """Share of the days, of which it is known, that lack nothing; None where nothing is known."""
         total = sum((source.counts for source in self.sources), Counter())
-        known = sum(number for state, number in total.items() if state not in ("unknown", "not expected", "late"))
-        return 1 - self.missing / known if known and self.judged else None
+        known_days = sum(number for state, number in total.items() if state not in ("unknown", "not expected", "late"))
+        return 1 - self.missing / known_days if known_days and self.judged else None
 
     def gaps(self) -> Iterator[tuple[Source, Row, str, date, date]]:
         """Days with gaps that follow each other: source, account, state, first and last day."""
@@ -146,13 +146,13 @@ def of_days(lake: Lake, settings: Settings, days: Sequence[date], now: datetime)
     states, judged = _seen(lake, days), False
     if find_spec(HOURS) is not None:
         try:
-            found = _judged(settings, days, now)
+            judged_states = _judged(settings, days, now)
         except ConfigError:  # no object's name says a day
-            found = {}
-        judged = bool(found)
+            judged_states = {}
+        judged = bool(judged_states)
         # Sources whose objects' names say no day have their events all the same.
-        sources = {source for source, _ in found}
-        states = found | {key: row for key, row in states.items() if key[0] not in sources}
+        sources = {source for source, _ in judged_states}
+        states = judged_states | {key: row for key, row in states.items() if key[0] not in sources}
     by_source: dict[str, Source] = {}
     for (source, account), row in sorted(states.items()):
         by_source.setdefault(source, Source(source)).rows.append(Row(account, row))
@@ -178,34 +178,34 @@ def fold(heat: Heat, cells: int = CELLS) -> Heat:
 def _seen(lake: Lake, days: Sequence[date]) -> dict[tuple[str, str], list[str]]:
     """What has events on which day, as the ledger knows it."""
     place = {f"{day:%Y%m%d}": number for number, day in enumerate(days)}
-    found: dict[tuple[str, str], list[str]] = {}
+    states: dict[tuple[str, str], list[str]] = {}
     first, last = f"{days[0]:%Y%m%d}", f"{days[-1]:%Y%m%d}"
     for source, account, day, rows in reported.places(lake.ledger.engine, first, last):
         if day in place and rows:
-            found.setdefault((source, account), ["unknown"] * len(days))[place[day]] = "present"
-    return found
+            states.setdefault((source, account), ["unknown"] * len(days))[place[day]] = "present"
+    return states
 
 
 def _judged(settings: Settings, days: Sequence[date], now: datetime) -> dict[tuple[str, str], list[str]]:
     """What is known of each day by its hours."""
     hours: Any = import_module(HOURS)
     rank = {state: number for number, state in enumerate(WORST)}
-    found: dict[tuple[str, str], list[str]] = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     if now.astimezone(UTC).date() < days[0]:
-        return found
+        return rows
     _, streams = hours.covered(settings, hours.Asked(first=days[0], last=days[-1]), now)
     midnight = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
     start = int(midnight.timestamp()) // 3_600
     for stream in streams:
         account = stream.name.account or layout.UNKNOWN
-        row = found.setdefault((stream.name.source, account), [])
+        row = rows.setdefault((stream.name.source, account), [])
         row += [""] * (len(days) - len(row))
         for number in range(len(days)):
             at = start + number * _HOURS_A_DAY - stream.first
             codes = {str(hours.ALL[code]) for code in set(stream.codes[max(0, at) : max(0, at + _HOURS_A_DAY)])}
             states = codes | ({row[number]} if row[number] else set())
             row[number] = min(states, key=lambda state: rank.get(state, 0)) if states else ""
-    return {key: [state or "unknown" for state in row] for key, row in found.items()}
+    return {key: [state or "unknown" for state in row] for key, row in rows.items()}
 
 
 def day_range(first: date, last: date) -> list[date]:

@@ -30,7 +30,7 @@ SECTIONS = (
     ("drift", "Drift"), ("detections", "Detections"), ("cost", "Cost"), ("storage", "Storage"),
 )  # fmt: skip
 GAPS = 200
-"""So many gaps are told in words."""
+"""So many gaps are listed in words."""
 LETTERS = {
     "complete and proved": "c", "empty and proved": "e", "present": "p", "missing": "m", "suspicious gap": "g",
     "late": "l", "not expected": "n", "unknown": "u",

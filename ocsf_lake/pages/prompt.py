@@ -28,13 +28,13 @@ class Answer:
     Args:
         columns: Names of its columns.
         rows: Its first rows, as text.
-        told: What to know of it.
+        note: What to know of it.
         error: Why there is none.
     """
 
     columns: list[str] = field(default_factory=list)
     rows: list[Sequence[str]] = field(default_factory=list)
-    told: str = ""
+    note: str = ""
     error: str = ""
 
 

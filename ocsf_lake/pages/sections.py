@@ -20,7 +20,7 @@ KINDS = {
 }  # fmt: skip
 """Kind of drift -> what it is."""
 _HOUR, _MONTH_DAYS, _GB = 3_600, 30, 1 << 30
-_SHOWN_FOUND = 40
+_SHOWN_FINDINGS = 40
 
 
 def dollars(amount: float) -> str:
@@ -76,8 +76,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "volumes": [(day, [facts.volume.get((day, name), 0) for name in facts.classes]) for day in days],
         "volume_text": _volume_text(facts),
         "severities": [name for name in (*SEVERITIES.values(), "Unknown") if facts.severities[name]],
-        "found": _found(facts),
-        "found_text": _found_text(facts),
+        "findings": _findings(facts),
+        "findings_text": _findings_text(facts),
         "rules": _rules(facts),
         "cost": cost(facts),
         "on_s3": facts.settings.lake.startswith("s3://"),
@@ -98,7 +98,7 @@ def _volume_text(facts: Facts) -> str:
     return f"{text} Most on {top}: {totals[top]:,}, {totals[top] / usual:.1f} times the median day." if usual else text
 
 
-def _found_text(facts: Facts) -> str:
+def _findings_text(facts: Facts) -> str:
     number = facts.severities.total()
     if not number:
         return "The tables of findings have none in these days."
@@ -108,17 +108,17 @@ def _found_text(facts: Facts) -> str:
     )
 
 
-def _found(facts: Facts) -> list[dict[str, Any]]:
+def _findings(facts: Facts) -> list[dict[str, Any]]:
     names = [name for name in (*SEVERITIES.values(), "Unknown") if facts.severities[name]]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for item in facts.found:
+    for item in facts.findings:
         row = rows.setdefault(
             (item.table, item.tactic),
             {"table": item.table, "tactic": item.tactic, "numbers": [0] * len(names),
              "command": todo.query(facts, item.table, item.where)},
         )  # fmt: skip
         row["numbers"][names.index(item.severity)] += item.number
-    return sorted(rows.values(), key=lambda row: row["numbers"], reverse=True)[:_SHOWN_FOUND]
+    return sorted(rows.values(), key=lambda row: row["numbers"], reverse=True)[:_SHOWN_FINDINGS]
 
 
 def _rules(facts: Facts) -> list[str]:

@@ -58,9 +58,9 @@ def _few(steps: list[Step]) -> list[Step]:
     return [*steps[:SHOWN], replace(last, what=f"And {len(steps) - SHOWN:,} more.", why="", command=steps[0].command)]
 
 
-def verdict(found: list[Step]) -> str:
+def verdict(all_steps: list[Step]) -> str:
     """It in one sentence."""
-    urgent = [step for step in found if step.tone != PLAIN]
+    urgent = [step for step in all_steps if step.tone != PLAIN]
     if not urgent:
         return "Nothing needs you."
     kinds = list(dict.fromkeys(step.kind.lower() for step in urgent))
@@ -140,7 +140,7 @@ def _gap(facts: Facts, source: str, account: str, first: str, last: str) -> str 
 
 
 def _findings(facts: Facts) -> Iterator[Step]:
-    grave = [item for item in facts.found if item.severity in _GRAVE]
+    grave = [item for item in facts.findings if item.severity in _GRAVE]
     number = sum(item.number for item in grave)
     if not grave:
         return
@@ -195,8 +195,8 @@ def _new(facts: Facts) -> Iterator[Step]:
     for item in facts.drift:
         sources[item.source] = sources.get(item.source, 0) + 1
     for source, number in sources.items():
-        told = [item for item in facts.drift if item.source == source][:3]
-        names = ", ".join(f"{item.name} {item.text[:40]}" if item.text else item.name for item in told)
+        examples = [item for item in facts.drift if item.source == source][:3]
+        names = ", ".join(f"{item.name} {item.text[:40]}" if item.text else item.name for item in examples)
         yield Step(
             PLAIN, "Drift", f"{source}: {plural(number, 'name or value', 'names and values')} seen for the first time.",
             f"As {names}. Their values are kept; nothing is lost.", ask(facts, "status", source),

@@ -40,13 +40,13 @@ class Path:
     Args:
         path: Dotted; `[]` behind a list.
         type: Its type, as Athena spells it.
-        says: OCSF's captions of its steps; "" where OCSF has none.
+        description: OCSF's captions of its steps; "" where OCSF has none.
         values: Captions that it may have; none where it is open.
     """
 
     path: str
     type: str
-    says: str = ""
+    description: str = ""
     values: tuple[str, ...] = ()
 
 
@@ -57,11 +57,11 @@ def of(table: str, version: str) -> list[Path]:
         table: Its name.
         version: OCSF version whose captions are taken.
     """
-    found = registry.table(table)
+    registered = registry.table(table)
     ocsf = schema.load(version)
     classes: list[schema.ObjectType] = [ocsf.event_class(name) for name in _classes(table)]
-    keys = [pa.field(key, pa.string()) for key in definition(table).keys if key not in found.arrow.names]
-    columns = [*found.arrow, *keys]
+    keys = [pa.field(key, pa.string()) for key in definition(table).keys if key not in registered.arrow.names]
+    columns = [*registered.arrow, *keys]
     return [path for column in columns for path in _below(ocsf, classes, column.name, column.type, column.name, ())]
 
 
@@ -76,7 +76,7 @@ def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str,
         version: OCSF version whose captions are taken.
     """
     ocsf = schema.load(version)
-    found: dict[str, tuple[str | None, Mapping[str, tuple[str, ...]]]] = {}
+    captions_by_path: dict[str, tuple[str | None, Mapping[str, tuple[str, ...]]]] = {}
 
     def look(holders: Sequence[schema.ObjectType], fields: Iterable[pa.Field], before: str) -> None:
         for field in fields:
@@ -87,7 +87,7 @@ def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str,
             if captions:
                 sibling = next((attribute.sibling for attribute in attributes if attribute.sibling), None)
                 beside = f"{before}{sibling}".lower() if sibling else None
-                found[f"{before}{field.name}".lower()] = beside, captions
+                captions_by_path[f"{before}{field.name}".lower()] = beside, captions
             inner = field.type
             while pa.types.is_list(inner):
                 inner = inner.value_type
@@ -96,7 +96,7 @@ def ids(table: str, version: str) -> Mapping[str, tuple[str | None, Mapping[str,
                 look(members, list(inner), f"{before}{field.name}.")
 
     look([ocsf.event_class(name) for name in _classes(table)], list(registry.table(table).arrow), "")
-    return found
+    return captions_by_path
 
 
 def matching(table: str, paths: Sequence[Path], like: str | None) -> list[Path]:
@@ -106,7 +106,7 @@ def matching(table: str, paths: Sequence[Path], like: str | None) -> list[Path]:
         ConfigError: None has.
     """
     word = (like or "").lower()
-    chosen = [path for path in paths if word in path.path.lower() or word in path.says.lower()]
+    chosen = [path for path in paths if word in path.path.lower() or word in path.description.lower()]
     if not chosen:
         raise ConfigError(f"{table} has no column with {like!r} in its path or description")
     return chosen
@@ -167,10 +167,10 @@ def _below(
     while pa.types.is_list(inner):
         inner, path = inner.value_type, f"{path}[]"
     if pa.types.is_struct(inner):
-        members = [found for attribute in attributes if (found := ocsf.members(attribute)) is not None]
+        members = [object_type for attribute in attributes if (object_type := ocsf.members(attribute)) is not None]
         for field in inner:
             yield from _below(ocsf, members, field.name, field.type, f"{path}.{field.name}", steps)
         return
-    says = _OURS.get(path) or (" > ".join(steps) if caption else "")
+    description = _OURS.get(path) or (" > ".join(steps) if caption else "")
     values = {text: None for attribute in attributes for text in (attribute.enum or {}).values()}
-    yield Path(path, hive_type(kind), says, tuple(values))
+    yield Path(path, hive_type(kind), description, tuple(values))

@@ -36,7 +36,7 @@ _SHORTEST = 3
 _COMPARED = 10_000
 """To look at the letters of more different texts takes seconds in a large lake."""
 _SHOWN_LETTERS = 80
-"""Longer texts, such as requests in JSON, are not told."""
+"""Longer texts, such as requests in JSON, are not shown."""
 SECONDS = 5.0
 """How long it may take: each question reads the columns of a condition once more."""
 TOO_LONG = "why was not found out in {:.0f} s; conditions on eventday, accountid and region leave less to look at"
@@ -101,7 +101,7 @@ def reasons(settings: Settings, sql: str) -> list[str]:
     rows = f"FROM {source.this.sql('duckdb')}"
     if kept:
         rows += f" WHERE {exp.and_(*(condition.copy() for condition in kept)).sql('duckdb')}"
-    found: list[str] = []
+    lines: list[str] = []
     is_over = False
     try:
         with suppress(duckdb.Error, OcsfMappersError), lake_query.connected(settings, sql) as connection:
@@ -110,13 +110,13 @@ def reasons(settings: Settings, sql: str) -> list[str]:
             if kept and asked.one("count(*)") == (0,):
                 with opened(settings, reading=True) as lake:
                     return list(pruning.nothing_left({part: lambda _: False}, lake.files.partitions))
-            found += _reasons(asked, [condition for condition in conditions if condition not in kept])
+            lines += _reasons(asked, [condition for condition in conditions if condition not in kept])
     except _TooLongError:
         is_over = True
     parts = pruning.parts([sql], shown.part_of)
-    if found and parts and parts.get(part) is not None:
-        found.insert(0, "of the partitions that the query reads:")
-    return [*found, *([TOO_LONG.format(SECONDS)] if is_over else [])]
+    if lines and parts and parts.get(part) is not None:
+        lines.insert(0, "of the partitions that the query reads:")
+    return [*lines, *([TOO_LONG.format(SECONDS)] if is_over else [])]
 
 
 def _never(condition: exp.Expr) -> Iterator[str]:
@@ -195,8 +195,8 @@ def _spelled(asked: _Asked, at: str, word: str, different: int) -> list[str]:
     within = f" OR contains(lower(v), lower({text}))" if len(word) >= _SHORTEST else ""
     counted = f"FROM (SELECT {at} AS v, count(*) AS n {asked.rows} GROUP BY v)"
     near = f"WHERE {like}{within} ORDER BY alike DESC, n DESC, v LIMIT {_SHOWN_VALUES}"
-    found = asked.all(f"v, {like} AS alike", f"{counted} {near}")
-    alike = [v for v, is_alike in found if is_alike] or [v for v, _ in found if len(v) <= _SHOWN_LETTERS]
+    texts = asked.all(f"v, {like} AS alike", f"{counted} {near}")
+    alike = [v for v, is_alike in texts if is_alike] or [v for v, _ in texts if len(v) <= _SHOWN_LETTERS]
     return [repr(v) for v in alike if word]
 
 
@@ -205,13 +205,13 @@ def _letters(sql: str) -> str:
     return f"regexp_replace(lower({sql}), '[^[:alnum:]]', '', 'g')"
 
 
-def _keys(asked: _Asked, at: str, wanted: str) -> Iterator[str]:
+def _keys(asked: _Asked, at: str, given_key: str) -> Iterator[str]:
     """Of a map that is asked for a key that no row has, the keys that there are."""
     each = f"SELECT unnest(map_keys({at})) AS key {asked.rows}"
     keys = [key for (key,) in asked.all("key", f"FROM ({each}) GROUP BY key ORDER BY count(*) DESC, key")]
-    if keys and wanted not in keys:
+    if keys and given_key not in keys:
         more = f" and {len(keys) - _SHOWN_KEYS:,} more" if len(keys) > _SHOWN_KEYS else ""
-        yield f"{at}: no row has the key {wanted!r}{nearest(wanted, keys)}"
+        yield f"{at}: no row has the key {given_key!r}{nearest(given_key, keys)}"
         yield f"  keys there are: {', '.join(keys[:_SHOWN_KEYS])}{more}"
 
 

@@ -63,12 +63,12 @@ def queries(value: str, tables: Sequence[str], first: date | None = None, last: 
     columns = "table_name VARCHAR, path VARCHAR, value VARCHAR, event VARCHAR, time TIMESTAMPTZ"
     statements = [f"CREATE TEMP TABLE found ({columns})"]
     for name in tables:
-        found = (
+        select = (
             _in_quarantine(value)
             if name == QUARANTINE
             else _in_table(name, registry.table(name).arrow, value, _days(first, last))
         )
-        statements.append(f"INSERT INTO found {found}")
+        statements.append(f"INSERT INTO found {select}")
     return statements
 
 
@@ -140,8 +140,8 @@ def _hits(at: str, path: str, kind: pa.DataType, words: str, quoted: str, depth:
         item = f"x{depth}"
         test = f"list_contains({words}, lower({item}.value)) OR contains({item}.value, {quoted})"
         entries = f"list_filter(map_entries({at}), lambda {item}: {test})"
-        found = f"struct_pack(path := {sqltext.text(path + '.')} || {item}.key, value := {item}.value)"
-        yield f"coalesce(list_transform({entries}, lambda {item}: {found}), [])"
+        hit = f"struct_pack(path := {sqltext.text(path + '.')} || {item}.key, value := {item}.value)"
+        yield f"coalesce(list_transform({entries}, lambda {item}: {hit}), [])"
     elif pa.types.is_list(kind):
         item = f"x{depth}"
         inner = list(_hits(item, f"{path}[]", kind.value_type, words, quoted, depth + 1))

@@ -35,15 +35,15 @@ def tables_meant(name: str) -> list[str]:
     asked = _letters(_ENDING.sub("", name.lower()))
     if len(asked) < _SHORTEST:
         return []
-    found: set[str] = set()
+    tables: set[str] = set()
     for source in registry.sources().values():
         mapper = source.mapper
         called = {mapper.name, mapper.name.partition("_")[2], mapper.product.name, mapper.product.feature or ""}
         called |= {event.event_class for event in mapper.events} | set(mapper.tables)
         words = [_letters(word) for word in called]
         if any(asked in word or (len(word) > _SHORTEST and word in asked) for word in words):
-            found |= set(mapper.tables)
-    return [table for table in registry.tables() if table in found] if len(found) <= _MOST_TABLES else []
+            tables |= set(mapper.tables)
+    return [table for table in registry.tables() if table in tables] if len(tables) <= _MOST_TABLES else []
 
 
 def _letters(text: str) -> str:

@@ -315,7 +315,8 @@ def _days(comparison: exp.Expr, dialect: str) -> Iterator[Hint]:
     parts = [part for part in map(comparison.args.get, ("this", "expression", "low", "high")) if part is not None]
     if not any(isinstance(part, exp.Column) and _path(part) == "eventday" for part in parts):
         return
-    mistakes = [(part, found) for part in parts if isinstance(part, exp.Literal) and (found := wrong("eventday", part))]
+    literals = [part for part in parts if isinstance(part, exp.Literal)]
+    mistakes = [(literal, mistake) for literal in literals if (mistake := wrong("eventday", literal))]
     for literal, (_, corrected) in mistakes:
         literal.replace(exp.Literal.string(corrected))
     for _, (reason, _) in mistakes[:1]:
@@ -350,8 +351,8 @@ def _addresses(comparison: exp.Expr) -> Iterator[Hint]:
     columns = [part for part in parts if isinstance(part, exp.Column | exp.Dot) and part.name.lower() == "ip"]
     written = any(isinstance(part, exp.Literal) and _ADDRESS.fullmatch(part.name) for part in parts)
     if columns and written and _of_lake(comparison) is not None:
-        says = "addresses are text, and in the order of texts 10.3.0.1 comes after 10.255.255.255"
-        yield Hint(OTHER_ADDRESSES, f"{_path(columns[0])}: {says}; {NETWORKS}", "", True)
+        reason = "addresses are text, and in the order of texts 10.3.0.1 comes after 10.255.255.255"
+        yield Hint(OTHER_ADDRESSES, f"{_path(columns[0])}: {reason}; {NETWORKS}", "", True)
 
 
 def _is_address(text: str) -> bool:
@@ -380,9 +381,9 @@ def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     if last == "ip" and _ADDRESS.fullmatch(value) and not _is_address(value):
         return "this is no address", None
     if last in _IDS and literal.is_string and not value.lstrip("-").isdecimal():
-        beside, known = _IDS[last], _captions(_IDS[last])
-        is_any = (caption := _caption(beside, value)) in known or beside == "activity_name"
-        instead = f"{beside} = {caption!r}" if is_any else f"{beside} may be {', '.join(sorted(known))}"
+        beside, choices = _IDS[last], _captions(_IDS[last])
+        is_any = (caption := _caption(beside, value)) in choices or beside == "activity_name"
+        instead = f"{beside} = {caption!r}" if is_any else f"{beside} may be {', '.join(sorted(choices))}"
         return f"ids are numbers, and their captions stand beside them: {instead}", None
     if last in CLOSED and not literal.is_string:
         return f"captions are text, and their ids stand beside them: {_CAPTIONS[last]} = {value}", None

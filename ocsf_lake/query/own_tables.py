@@ -22,18 +22,18 @@ from ocsf_mappers.ocsf import events as checks
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
-def with_tables(known: Mapping[str, pa.Table], given: Mapping[str, Any]) -> dict[str, pa.Table]:
+def with_tables(tables: Mapping[str, pa.Table], given: Mapping[str, Any]) -> dict[str, pa.Table]:
     """Tables, and more of them.
 
     Args:
-        known: Those that there are.
+        tables: Those that there are.
         given: By name: something tabular, or a path; each is taken into memory now.
 
     Raises:
         ConfigError: The lake has a table of that name, or what is given is no table.
         ReadError: A file cannot be read.
     """
-    all_tables = dict(known)
+    all_tables = dict(tables)
     names = {name.lower() for name in all_tables}
     for name, value in given.items():
         if not _NAME.fullmatch(name):

@@ -46,8 +46,8 @@ def facts(settings: Settings, sources: int = 13, accounts: int = 100) -> Facts:
         drift_number=99, not_read=[], failing=[], replaced=2, without_source=[HOSTILE[0]], listed={},
         alarms=[Alarm(check, text, text) for check in ("failed", "freshness") for text in HOSTILE],
         refused=asked.Refused(tuple(asked.Reason("aws_vpc_flow", text, 10, 2, text) for text in HOSTILE), 40, 90),
-        found=[
-            asked.Found("guardduty_latest", text, severity, 3, f"x = {number}")
+        findings=[
+            asked.FindingCount("guardduty_latest", text, severity, 3, f"x = {number}")
             for number, text in enumerate(HOSTILE) for severity in ("Critical", "High", "Medium", "Low", "Unknown")
         ],
         not_looked=[HOSTILE[0], f"quarantine: {HOSTILE[1]}"],

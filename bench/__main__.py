@@ -40,10 +40,10 @@ class Run:
         return self._made("logs", parameters)
 
     def _made(self, name: str, parameters: Parameters) -> Data:
-        found = generate(self.folder / name, parameters)
-        for source, logs in found.items():
+        data = generate(self.folder / name, parameters)
+        for source, logs in data.items():
             print(f"{source}: {logs.describe(UNITS[source])}", file=sys.stderr)
-        return found
+        return data
 
     def ways(self) -> list[dict[str, Any]]:
         """Large files."""
@@ -121,8 +121,8 @@ def _chosen(parser: argparse.ArgumentParser, only: Sequence[str]) -> tuple[list[
     """The parts and the ways that are asked for."""
     if not only:
         return list(pages.PARTS), list(ways.WAYS)
-    known = {name for way in ways.WAYS for name in (way.source, way.name, f"{way.source}:{way.name}")}
-    if unknown := sorted(set(only) - known - set(PARTS)):
+    names = {name for way in ways.WAYS for name in (way.source, way.name, f"{way.source}:{way.name}")}
+    if unknown := sorted(set(only) - names - set(PARTS)):
         parser.error(f"--only {unknown[0]}: no such part, source or way")
     chosen = [way for way in ways.WAYS if {way.source, way.name, f"{way.source}:{way.name}"} & set(only)]
     parts = [part for part in PARTS if part in only or (part == "ways" and chosen)]
@@ -149,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = shlex.join(sys.argv[1:] if arguments is None else arguments)
         for part in parts:
             moment = {**facts.moment(), "load": load, "command": f"python -m bench {words}".strip()}
-            if found := PARTS[part](run):
-                results[part] = found
+            if figures := PARTS[part](run):
+                results[part] = figures
                 results["measured"][part] = moment
             if part == "ways":
                 results["logs"] = ways.described(run.data)

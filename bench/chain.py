@@ -41,7 +41,7 @@ def _timed(module: Any, name: str, spent: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Ingests, tells what the chain took, verifies."""
+    """Ingests, prints what the chain took, verifies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=60_000, help="of CloudTrail; flow logs have eight times as many")
     given = parser.parse_args()

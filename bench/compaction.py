@@ -56,11 +56,11 @@ def _object(folder: Path, account: str, moment: datetime, lines: int, numbers: r
     path.write_bytes(gzip.compress(("\n".join(text) + "\n").encode(), 1, mtime=0))
 
 
-def _told(settings: Settings, when: str) -> list[tuple[tuple[object, ...], ...]]:
+def _measured(settings: Settings, when: str) -> list[tuple[tuple[object, ...], ...]]:
     files = [path for path in Path(settings.lake).rglob("*.parquet") if "_quarantine" not in str(path)]
-    known = _run(settings, "SELECT count(*), sum(bytes)::BIGINT FROM ledger_files")[0]
+    totals = _run(settings, "SELECT count(*), sum(bytes)::BIGINT FROM ledger_files")[0]
     sys.stdout.write(
-        f"| {when} | {known[0]:,} files, {int(str(known[1])) / 1e6:.1f} MB | on disk {len(files):,} files, "
+        f"| {when} | {totals[0]:,} files, {int(str(totals[1])) / 1e6:.1f} MB | on disk {len(files):,} files, "
         f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB |\n"
     )
     answers = []
@@ -82,7 +82,7 @@ def _run(settings: Settings, sql: str) -> list[tuple[object, ...]]:
 
 
 def main() -> None:
-    """Fills a lake, tells, compacts, tells."""
+    """Fills a lake, measures, compacts, measures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=20)
     parser.add_argument("--minutes", type=int, default=5)
@@ -103,14 +103,14 @@ def main() -> None:
             ingest.ingest([str(folder)], settings, source="aws_vpc_flow")
         seconds = time.perf_counter() - began
         sys.stdout.write(f"{runs} ingests of {given.accounts} objects of {given.lines} lines: {seconds:.0f} s\n")
-        before = _told(settings, "before")
+        before = _measured(settings, "before")
         began = time.perf_counter()
         summary = compact.compact(settings)
         sys.stdout.write(f"compact: {time.perf_counter() - began:.1f} s, {summary.tables}\n")
-        after = _told(settings, "after")
+        after = _measured(settings, "after")
         later = datetime.now(UTC) + timedelta(hours=25)
         sys.stdout.write(f"removed: {compact.compact(settings, clock=lambda: later).removed} files\n")
-        assert _told(settings, "old files removed") == after == before
+        assert _measured(settings, "old files removed") == after == before
         from ocsf_lake.lake import opened
 
         with opened(settings) as lake:

@@ -56,8 +56,8 @@ def _timed(function: Callable[..., Any], phase: str, spent: dict[str, float]) ->
     def timed(*args: Any, **kwargs: Any) -> Any:
         began = time.process_time()
         try:
-            found = function(*args, **kwargs)
-            return list(found) if phase == "rules that count" else found
+            result = function(*args, **kwargs)
+            return list(result) if phase == "rules that count" else result
         finally:
             spent[phase] += time.process_time() - began
 
@@ -67,8 +67,8 @@ def _timed(function: Callable[..., Any], phase: str, spent: dict[str, float]) ->
 def cpu(function: Callable[..., Any], *given: Any) -> tuple[float, Any]:
     """CPU seconds of this process that a call took, and what it gave."""
     began = time.process_time()
-    found = function(*given)
-    return time.process_time() - began, found
+    result = function(*given)
+    return time.process_time() - began, result
 
 
 def say(what: str, seconds: float, beside: float | None = None, spent: Mapping[str, float] | None = None) -> None:

@@ -62,5 +62,5 @@ def _commit() -> str:
         )
         return done.stdout.strip()
 
-    found = git("rev-parse", "--short=10", "HEAD")
-    return f"{found}{'+' if git('status', '--porcelain', '--untracked-files=no', '..') else ''}" if found else "unknown"
+    head = git("rev-parse", "--short=10", "HEAD")
+    return f"{head}{'+' if git('status', '--porcelain', '--untracked-files=no', '..') else ''}" if head else "unknown"

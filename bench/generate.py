@@ -147,9 +147,9 @@ def generate(root: Path, parameters: Parameters) -> Data:
     """
     manifest = root / "manifest.json"
     if manifest.exists():
-        known = json.loads(manifest.read_text())
-        if known["parameters"] == asdict(parameters):
-            return _data(root, known)
+        content = json.loads(manifest.read_text())
+        if content["parameters"] == asdict(parameters):
+            return _data(root, content)
         manifest.unlink()  # first, so that an interrupted run is not taken for a whole one
         shutil.rmtree(root / "AWSLogs", ignore_errors=True)
     elif root.exists() and any(root.iterdir()):
@@ -167,15 +167,15 @@ def generate(root: Path, parameters: Parameters) -> Data:
             "raw_bytes": sum(w[2] for w in mine),
             "gzip_bytes": sum(w[3] for w in mine),
         }
-    known = {"parameters": asdict(parameters), "sources": sources}
-    manifest.write_text(json.dumps(known, indent=1))
-    return _data(root, known)
+    content = {"parameters": asdict(parameters), "sources": sources}
+    manifest.write_text(json.dumps(content, indent=1))
+    return _data(root, content)
 
 
 def _data(root: Path, manifest: dict[str, dict[str, dict[str, object]]]) -> Data:
     def source(kind: str) -> Source:
-        known = manifest["sources"][kind]
-        files, numbers = known["files"], [known[key] for key in ("records", "raw_bytes", "gzip_bytes")]
+        entry = manifest["sources"][kind]
+        files, numbers = entry["files"], [entry[key] for key in ("records", "raw_bytes", "gzip_bytes")]
         assert isinstance(files, list)
         records, raw_bytes, gzip_bytes = (n for n in numbers if isinstance(n, int))
         return Source(tuple(root / f for f in files), records, raw_bytes, gzip_bytes)

@@ -35,7 +35,7 @@ _VARIES = re.compile(
 @cache
 def _samples() -> list[tuple[str, list[tuple[str, str]], datetime]]:
     """Of each sample finding: its id, its text in turns of what stays and what varies, its last time."""
-    found = []
+    samples = []
     for case in CASES:
         for sample in map(json.loads, (SAMPLES / f"{case}.jsonl").read_text().splitlines()):
             line = json.dumps(sample, separators=(",", ":"), ensure_ascii=False)  # as AWS writes it
@@ -45,8 +45,8 @@ def _samples() -> list[tuple[str, list[tuple[str, str]], datetime]]:
                 end = match.end()
             pieces.append((line[end:], ""))
             last = max(datetime.fromisoformat(f"{match.group()}+00:00") for match in _TIME.finditer(line))
-            found.append((sample["id"], pieces, last))
-    return found
+            samples.append((sample["id"], pieces, last))
+    return samples
 
 
 def lines(seed: str, count: int, account: str, region: str, start_second: int) -> Sequence[str]:

@@ -109,9 +109,9 @@ def fill(url: str, objects: int, of_batch: int, files: int = 0) -> Filled:
         result = Result(outcomes, _files(batch.id, files), seconds=1.0)
         ledger.finish(ledger.begin(batch), result, lambda: None)
     done = time.perf_counter()
-    found = sizes(ledger)
+    object_sizes = sizes(ledger)
     others = (sum(sizes(ledger, (name, f"ix_{name}", f"sqlite_autoindex_{name}")).values()) for name in OTHERS)
-    filled = Filled(objects / (planned - begun), objects / (done - planned), found, *others)
+    filled = Filled(objects / (planned - begun), objects / (done - planned), object_sizes, *others)
     ledger.close()
     return filled
 
@@ -123,41 +123,41 @@ def _files(batch: str, number: int) -> list[Any]:
     from ocsf_lake.storage.fileinfo import FileInfo
     from ocsf_lake.storage.layout import Partition
 
-    found = []
+    written = []
     for account in range(100_000_000_000, 100_000_000_000 + number):
         values = ("us-east-1", str(account), "20250311")
         folder = f"aws/CLOUD_TRAIL_MGMT/2.0/region={values[0]}/accountId={values[1]}/eventDay={values[2]}"
         path, partition = f"{folder}/{batch}-00000-6003.parquet", Partition("cloud_trail_mgmt", values)
-        found.append(FileInfo(path, partition, 6003, 1_000, 100_000, hashlib.sha256(path.encode()).hexdigest(), 0, 1))
-    return found
+        written.append(FileInfo(path, partition, 6003, 1_000, 100_000, hashlib.sha256(path.encode()).hexdigest(), 0, 1))
+    return written
 
 
 def run(objects: int, of_batch: int = 100) -> list[dict[str, Any]]:
     """Fills a ledger of SQLite, and one of PostgreSQL where its server is installed, as for the tests."""
     from tests.servers import postgres
 
-    def told(database: str, url: str) -> dict[str, Any]:
+    def measured(database: str, url: str) -> dict[str, Any]:
         print(f"running ledger: {database}", file=sys.stderr)
-        found = fill(url, objects, of_batch, FILES_OF_BATCH)
+        filled = fill(url, objects, of_batch, FILES_OF_BATCH)
         batches = -(-objects // of_batch)
         return {
-            "database": database, "objects": objects, "bytes": sum(found.sizes.values()),
-            "files": batches * FILES_OF_BATCH, "bytes_of_files": found.of_files, "batches": batches,
-            "bytes_of_batches": found.of_batches, "planned": found.planned, "finished": found.finished,
+            "database": database, "objects": objects, "bytes": sum(filled.sizes.values()),
+            "files": batches * FILES_OF_BATCH, "bytes_of_files": filled.of_files, "batches": batches,
+            "bytes_of_batches": filled.of_batches, "planned": filled.planned, "finished": filled.finished,
         }  # fmt: skip
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        rows.append(told("SQLite", f"sqlite:///{folder}/ledger.db"))
+        rows.append(measured("SQLite", f"sqlite:///{folder}/ledger.db"))
     if postgres.missing():
         print("no PostgreSQL here: SQLite alone", file=sys.stderr)
     else:
         with postgres.running() as server:
-            rows.append(told("PostgreSQL", server.database()))
+            rows.append(measured("PostgreSQL", server.database()))
     return rows
 
 
-def sizes(ledger: object, wanted: tuple[str, ...] = OF_OBJECTS) -> dict[str, int]:
+def sizes(ledger: object, prefixes: tuple[str, ...] = OF_OBJECTS) -> dict[str, int]:
     """Bytes of tables and indexes whose names begin so; those that grow with objects."""
     engine: sa.Engine = ledger.engine  # type: ignore[attr-defined]
     with engine.connect() as connection:
@@ -168,7 +168,7 @@ def sizes(ledger: object, wanted: tuple[str, ...] = OF_OBJECTS) -> dict[str, int
             ).all()
         else:
             rows = connection.exec_driver_sql("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").all()
-    return {name: int(size) for name, size in rows if name.startswith(wanted) and size}
+    return {name: int(size) for name, size in rows if name.startswith(prefixes) and size}
 
 
 def main() -> None:
@@ -189,9 +189,9 @@ def main() -> None:
             program = [sys.executable, str(Path(__file__)), *arguments, "--url", url]
             subprocess.run(program, cwd=given.before, env={**os.environ, "PYTHONPATH": paths}, check=True)
             print("this:", flush=True)
-        found = fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
-        print(f"planned {found.planned:,.0f} and finished {found.finished:,.0f} objects a second")
-        for name, size in {**found.sizes, "all": sum(found.sizes.values())}.items():
+        filled = fill(given.url or f"sqlite:///{folder}/ledger.db", given.objects, given.batch)
+        print(f"planned {filled.planned:,.0f} and finished {filled.finished:,.0f} objects a second")
+        for name, size in {**filled.sizes, "all": sum(filled.sizes.values())}.items():
             print(f"{size / given.objects:8.1f} bytes an object in {name}")
 
 

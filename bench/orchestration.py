@@ -55,12 +55,12 @@ def main() -> None:
     plain: dict[int, float] = {}
     for name, (_, workers) in WAYS.items():
         command = [sys.executable, "-m", "bench.orchestration", "--folder", str(given.folder), "--way", name]
-        found = json.loads(
+        cost = json.loads(
             subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
         )
-        each = found["cpu"] / found["batches"]
+        each = cost["cpu"] / cost["batches"]
         more = each / plain.setdefault(workers, each) - 1
-        row = f"| {name} | {found['batches']} | {found['wall']:.1f} | {found['cpu']:.1f} | {each:.2f} | {more:+.1%} |\n"
+        row = f"| {name} | {cost['batches']} | {cost['wall']:.1f} | {cost['cpu']:.1f} | {each:.2f} | {more:+.1%} |\n"
         sys.stdout.write(row)
         sys.stdout.flush()
 
@@ -77,7 +77,7 @@ def _measured(folder: Path, runner: str, workers: int) -> dict[str, Any]:
 
         settings = config.load(lake=str(lake), workers=workers)
         planned = ingest.plan([logs], settings, "aws_cloudtrail")
-        with _counted() as found:
+        with _counted() as cost:
             ingest.work(planned.batch_ids, settings)
     else:
         os.environ |= {"OCSF_LAKE_TASK_RUNNER": runner, "OCSF_LAKE_WORKERS": str(workers)}
@@ -93,27 +93,27 @@ def _measured(folder: Path, runner: str, workers: int) -> dict[str, Any]:
         @flow
         def batches() -> None:
             """What every flow of this project does once its batches are planned."""
-            with _counted() as found:
+            with _counted() as cost:
                 report = Report.of("bench", "aws_cloudtrail", planned)
                 fanout.work("aws_cloudtrail", planned.batch_ids, settings, report)
                 assert not report.failures, report.failures
-            told.update(found)
+            flow_cost.update(cost)
 
-        told: dict[str, Any] = {}
+        flow_cost: dict[str, Any] = {}
         batches()
-        found = told
+        cost = flow_cost
     with lakes.opened(settings) as opened:
         assert not opened.ledger.rows()
-    return {**found, "batches": len(planned.batch_ids)}
+    return {**cost, "batches": len(planned.batch_ids)}
 
 
 @contextmanager
 def _counted() -> Iterator[dict[str, float]]:
     """Wall and CPU seconds of the block, children that have ended within it included."""
-    found: dict[str, float] = {}
+    cost: dict[str, float] = {}
     began, before = time.perf_counter(), _cpu()
-    yield found
-    found.update(wall=time.perf_counter() - began, cpu=_cpu() - before)
+    yield cost
+    cost.update(wall=time.perf_counter() - began, cpu=_cpu() - before)
 
 
 def _cpu() -> float:

@@ -47,11 +47,11 @@ def render(docs: Path, results: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 def filled(text: str, results: dict[str, Any]) -> str:
     """A page with its blocks rendered anew."""
 
-    def block(found: re.Match[str]) -> str:
-        name = found.group(2)
+    def block(match: re.Match[str]) -> str:
+        name = match.group(2)
         if name not in BLOCKS:
             raise ValueError(f"there is no block {name!r}; there are {', '.join(BLOCKS)}")
-        return f"{found.group(1)}\n{BLOCKS[name](results)}\n\n{found.group(3)}"
+        return f"{match.group(1)}\n{BLOCKS[name](results)}\n\n{match.group(3)}"
 
     return BLOCK.sub(block, text)
 

@@ -103,24 +103,24 @@ class Measured:
 
 def sources(results: dict[str, Any]) -> dict[str, Measured]:
     """What was measured of each source, from the results."""
-    found = {}
+    measured = {}
     for row in results["ways"]:
         if row["way"] != OURS or not row["cost"]:
             continue
         logs, cost, lake = results["logs"][row["source"]], row["cost"], row["lake"]
-        found[row["source"]] = Measured(
+        measured[row["source"]] = Measured(
             row["source"], logs["raw_bytes"] / logs["records"], logs["gzip_bytes"] / logs["records"],
             lake["bytes"] / cost["rows_out"], cost["records"] / cost["cpu_seconds"], logs["records"] / logs["files"],
             lake["files"] / lake["batches"], logs["records"] / lake["batches"],
         )  # fmt: skip
-    return found
+    return measured
 
 
 def small(results: dict[str, Any], step: str = "ingest") -> dict[str, Any]:
     """The row of small objects from S3, or from the disk where there is no S3."""
     rows = [row for row in results["small"]["rows"] if row["step"] == step]
-    found: dict[str, Any] = next((row for row in rows if row["way"] == "s3"), rows[0])
-    return found
+    chosen: dict[str, Any] = next((row for row in rows if row["way"] == "s3"), rows[0])
+    return chosen
 
 
 def seconds_an_object(results: dict[str, Any]) -> float:
@@ -222,12 +222,12 @@ class Backfill:
 def backfill(results: dict[str, Any], of: Organisation = ORGANISATION) -> list[Backfill]:
     """A year of an organisation, source by source."""
     measured, each = sources(results), seconds_an_object(results)
-    found = []
+    shares = []
     for source, records in of.records:
         one = measured[source]
         year, objects = records * YEAR_DAYS, of.objects(source) * YEAR_DAYS
         hours = (year / one.rate + objects * each) / HOUR
         batches = max(year / one.batch_records, objects / small_batch(results)[0])
         asked = requests(objects, batches, one.files)
-        found.append(Backfill(source, year, objects, batches, batches * one.files, hours, asked, year * one.stored))
-    return found
+        shares.append(Backfill(source, year, objects, batches, batches * one.files, hours, asked, year * one.stored))
+    return shares

@@ -34,10 +34,10 @@ def vpc_of(account: str, region: str) -> str:
 
 def _answers(rng: random.Random, name: str, kind: str) -> str:
     """JSON text of a name's answers: often an alias first, then addresses, which rotate with each query."""
-    found = []
+    answers = []
     if kind in ("A", "AAAA") and rng.random() < 0.4:
         alias = f"{rng.choice(_WORDS)}-{rng.getrandbits(32):08x}.edge.example.net."
-        found.append(f'{{"Rdata":"{alias}","Type":"CNAME","Class":"IN"}}')
+        answers.append(f'{{"Rdata":"{alias}","Type":"CNAME","Class":"IN"}}')
     for _ in range(rng.choice((1, 1, 2, 3, 4))):
         if kind == "A":
             value = f"198.{rng.randrange(18, 20)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
@@ -51,18 +51,18 @@ def _answers(rng: random.Random, name: str, kind: str) -> str:
             value = f"10 mail-{rng.randrange(4)}.{name}"
         else:
             value = name.replace("in-addr.arpa.", "ptr.example.org.")
-        found.append(f'{{"Rdata":"{value}","Type":"{kind}","Class":"IN"}}')
-    return ",".join(found)
+        answers.append(f'{{"Rdata":"{value}","Type":"{kind}","Class":"IN"}}')
+    return ",".join(answers)
 
 
-def _known(rng: random.Random, region: str) -> list[tuple[float, str]]:
+def _repeated(rng: random.Random, region: str) -> list[tuple[float, str]]:
     """How often a query is made, and its members from `query_name` to `answers` as JSON text."""
-    found: list[tuple[float, str]] = []
+    queries: list[tuple[float, str]] = []
 
     def add(weight: float, name: str, kind: str, rcode: str = _NOERROR, answered: bool = True, some: int = 4) -> None:
         for _ in range(some if answered else 1):
             answers = _answers(rng, name, kind) if answered else ""
-            found.append((weight / some if answered else weight, _members(name, kind, rcode, answers)))
+            queries.append((weight / some if answered else weight, _members(name, kind, rcode, answers)))
 
     for number in range(1_500):
         name = f"{rng.choice(_WORDS)}-{number}.{rng.choice(('example.com', 'example.net', 'example.org'))}."
@@ -81,7 +81,7 @@ def _known(rng: random.Random, region: str) -> list[tuple[float, str]]:
     for _ in range(300):
         add(0.002, f"{rng.randrange(1, 255)}.{rng.randrange(256)}.0.10.in-addr.arpa.", "PTR", some=1)
     add(0.03, "flaky.example.org.", "A", _SERVFAIL, answered=False)
-    return found
+    return queries
 
 
 def _members(name: str, kind: str, rcode: str, answers: str) -> str:
@@ -99,8 +99,8 @@ def lines(seed: str, count: int, account: str, region: str, start_second: int) -
         start_second: Where the file's window begins, in seconds since the first day.
     """
     place = random.Random(f"{account}/{region}/names")  # the same VPC asks for the same names in every file
-    known = _known(place, region)
-    limits = list(accumulate(weight for weight, _ in known))
+    repeated = _repeated(place, region)
+    limits = list(accumulate(weight for weight, _ in repeated))
     inside = place.randrange
     askers = [
         (f"10.{inside(12)}.{inside(64)}.{inside(4, 255)}", f"i-0{place.getrandbits(64):016x}") for _ in range(400)
@@ -119,7 +119,7 @@ def lines(seed: str, count: int, account: str, region: str, start_second: int) -
             name = f"{rng.getrandbits(48):012x}.beacon.example.org."
             members = _members(name, "A", _NOERROR, _answers(rng, name, "A"))
         else:
-            members = known[bisect(limits, draw() * limits[-1])][1]
+            members = repeated[bisect(limits, draw() * limits[-1])][1]
         address, instance = askers[int(len(askers) * draw() ** 2)]
         out.append(
             f'{head},"query_timestamp":"{moments[number * FILE_WINDOW_SECONDS // count]}",{members},'

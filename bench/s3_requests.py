@@ -49,12 +49,12 @@ def run(records: int, cases: Mapping[str, tuple[int, int]] = CASES) -> list[dict
                     print(f"running requests: {case}", file=sys.stderr)
                     lake = raw.removesuffix("raw") + f"lake/{len(rows)}"
                     where = (f"{raw}/{objects}", lake, str(work / str(len(rows))), objects // batches)
-                    for told in (case, AGAIN, BY_DAY) if case == list(cases)[-1] else (case,):
+                    for label in (case, AGAIN, BY_DAY) if case == list(cases)[-1] else (case,):
                         proxy.asked.clear()
-                        written = small_objects.in_a_process(_ingest, *where, told == BY_DAY)
+                        written = small_objects.in_a_process(_ingest, *where, label == BY_DAY)
                         asked = Counter(kind(one.method, one.path) for one in proxy.asked)
                         rows.append({
-                            "case": told, "objects": objects, "batches": batches, "files": written,
+                            "case": label, "objects": objects, "batches": batches, "files": written,
                             "asked": dict(sorted(asked.items())),
                         })  # fmt: skip
     return rows

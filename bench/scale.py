@@ -66,16 +66,16 @@ def fill(lake: Path, files: int, objects: int) -> None:
         names = [(1_000_000 + number, row["id"]) for number, row in enumerate(batches)]
         ledger.executemany("INSERT INTO names (id, name) VALUES (?, ?)", names)
         rest = object_row["rest"]
-        objects_table, found = "object_rows", [
+        objects_table, added_objects = "object_rows", [
             {**object_row, "rest": f"{rest}-{number:08d}", "batch": names[number * len(names) // objects][0]}
             for number in range(objects)
         ]
     else:
-        objects_table, found = "objects", [
+        objects_table, added_objects = "objects", [
             {**read, "uri": f"{read['uri']}-{number:08d}", "batch_id": batches[number * len(batches) // objects]["id"]}
             for number in range(objects)
         ]
-    for table, added in (("batches", batches), ("files", rows), (objects_table, found)):
+    for table, added in (("batches", batches), ("files", rows), (objects_table, added_objects)):
         names = ", ".join(f'"{name}"' for name in added[0])
         marks = ", ".join("?" * len(added[0]))
         ledger.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", [tuple(row.values()) for row in added])
@@ -137,10 +137,10 @@ def main() -> None:
             for name, checkout in checkouts.items():
                 for command, arguments in commands(lakes[name], log).items():
                     took = seconds(checkout, arguments)
-                    known = times.setdefault(command, {})
-                    known[name] = min(known.get(name, took), took)
-        for command, found in times.items():
-            print(f"{command:<28}", *(f"{name} {found[name][0]:7.2f} s (exit {found[name][1]})" for name in checkouts))
+                    best = times.setdefault(command, {})
+                    best[name] = min(best.get(name, took), took)
+        for command, best in times.items():
+            print(f"{command:<28}", *(f"{name} {best[name][0]:7.2f} s (exit {best[name][1]})" for name in checkouts))
 
 
 if __name__ == "__main__":

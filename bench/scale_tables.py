@@ -65,9 +65,9 @@ def terabytes(results: dict[str, Any]) -> str:
 
 def bill(results: dict[str, Any]) -> str:
     """Requests and compute of a terabyte gzipped, in objects as large as measured."""
-    found = reckon.sources(results)
+    measured = reckon.sources(results)
     rows = []
-    for source in found.values():
+    for source in measured.values():
         if source.source in RARE:
             continue
         rows.append(_bill(
@@ -120,8 +120,8 @@ def ledger_size(results: dict[str, Any]) -> str:
         "database", "bytes an object", "a file", "a batch", "a million objects", "the year below",
         "objects a day, one writer",
     ]  # fmt: skip
-    told = f"The year below has {number(objects / 1e6)} million objects, {number(files / 1e6)} million files and "
-    return f"{table(headings, rows)}\n\n{told}{number(batches / 1e3)} thousand batches."
+    sentence = f"The year below has {number(objects / 1e6)} million objects, {number(files / 1e6)} million files and "
+    return f"{table(headings, rows)}\n\n{sentence}{number(batches / 1e3)} thousand batches."
 
 
 def workers(results: dict[str, Any]) -> str:
@@ -152,24 +152,24 @@ def organisation(_: dict[str, Any]) -> str:
 
 def backfill(results: dict[str, Any]) -> str:
     """The organisation's year."""
-    found, of = reckon.backfill(results), reckon.ORGANISATION
+    shares, of = reckon.backfill(results), reckon.ORGANISATION
     rows = [
         [TITLES[one.source], number(one.records / 1e9), number(one.objects / 1e6), number(one.cpu_hours),
          usd(one.cpu_hours * reckon.CPU_HOUR.usd), usd(one.requests.usd), size(one.stored),
          usd(one.stored / reckon.GB_MONTH_BYTES * reckon.STORED.usd)]
-        for one in found
+        for one in shares
     ]  # fmt: skip
-    hours, stored = sum(one.cpu_hours for one in found), sum(one.stored for one in found)
+    hours, stored = sum(one.cpu_hours for one in shares), sum(one.stored for one in shares)
     rows.append([
-        "all", number(sum(one.records for one in found) / 1e9), number(sum(one.objects for one in found) / 1e6),
-        number(hours), usd(hours * reckon.CPU_HOUR.usd), usd(sum(one.requests.usd for one in found)), size(stored),
+        "all", number(sum(one.records for one in shares) / 1e9), number(sum(one.objects for one in shares) / 1e6),
+        number(hours), usd(hours * reckon.CPU_HOUR.usd), usd(sum(one.requests.usd for one in shares)), size(stored),
         usd(stored / reckon.GB_MONTH_BYTES * reckon.STORED.usd),
     ])  # fmt: skip
     share = min(1.0, min(reckon.efficiency(results, row["source"]) for row in results["cores"]))
     headings = [
         "source", "billion records", "million objects", "CPU hours", "of compute", "of requests", "Parquet", "a month",
     ]  # fmt: skip
-    objects = sum(one.objects for one in found)
+    objects = sum(one.objects for one in shares)
     waits = [
         f"{number(objects / one.rate / reckon.HOUR)} hours in {one.database}" for one in reckon.ledgers(results)
     ]

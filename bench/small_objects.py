@@ -36,7 +36,7 @@ def write(folder: Path, objects: int, records: int) -> list[Path]:
     """Writes the objects, gzipped and named as AWS delivers them."""
     from bench.generate import _gzip
 
-    found = []
+    paths = []
     for number in range(objects):
         account = cloudtrail.ACCOUNTS[number % len(cloudtrail.ACCOUNTS)]
         region = cloudtrail.REGIONS[number % len(cloudtrail.REGIONS)]
@@ -46,8 +46,8 @@ def write(folder: Path, objects: int, records: int) -> list[Path]:
         path = folder / "AWSLogs" / account / "CloudTrail" / region / "2025" / "03" / "11" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_gzip('{"Records":[' + ",".join(lines) + "]}"))
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths
 
 
 @contextmanager

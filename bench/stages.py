@@ -49,22 +49,22 @@ REST = "the rest: planning, ledger, catalog, settings"
 
 def run(data: Data, folder: Path) -> list[dict[str, Any]]:
     """The CPU seconds of each stage, for each source with records."""
-    found = []
+    rows = []
     for source, name in SOURCES.items():
         if not data[source].records:
             continue
         print(f"sampling {UNITS[source]}s of {source}", file=sys.stderr)
         cost = measure(_sampled, data[source].files, folder, name, cpus=1)
         seconds = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        found.append({"source": source, "records": cost.records, "seconds": seconds})
+        rows.append({"source": source, "records": cost.records, "seconds": seconds})
         shutil.rmtree(folder)
-    return found
+    return rows
 
 
 def _sampled(files: Sequence[Path], folder: Path, source: str) -> int:
     """Ingests files, and leaves the seconds of each stage beside the lake."""
     seconds: Counter[str] = Counter()
-    known: dict[tuple[str, str], str | None] = {}
+    stages_by_place: dict[tuple[str, str], str | None] = {}
     before = time.process_time()
 
     def sample(_: int, frame: FrameType | None) -> None:
@@ -73,9 +73,9 @@ def _sampled(files: Sequence[Path], folder: Path, source: str) -> int:
         spent, before = now - before, now
         while frame is not None:
             place = (frame.f_code.co_filename, frame.f_code.co_name)
-            if place not in known:
-                known[place] = stage(*place)
-            if (name := known[place]) is not None:
+            if place not in stages_by_place:
+                stages_by_place[place] = stage(*place)
+            if (name := stages_by_place[place]) is not None:
                 break
             frame = frame.f_back
         else:

@@ -37,8 +37,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1)
 
 def machine(results: dict[str, Any]) -> str:
     """What was measured on, with what, when."""
-    found = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
+    host = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in host["libraries"].items())
     measured = results["measured"].items()
     commands = dict.fromkeys(of["command"] for _, of in measured)
     rows = [[part, of["at"], of["commit"], f"{of['load']:.2f}"] for part, of in measured]
@@ -49,9 +49,9 @@ def machine(results: dict[str, Any]) -> str:
     )
     return "\n".join([
         *(f"- `{command}`" for command in commands),
-        f"- {found['cpu']}, {found['cpus']} processors, {found['memory_bytes'] / 2**30:.0f} GiB of memory, "
-        f"{found['system']}, Python {found['python']}",
-        f"- {versions}; JSON reader: {found['reader']}", "",
+        f"- {host['cpu']}, {host['cpus']} processors, {host['memory_bytes'] / 2**30:.0f} GiB of memory, "
+        f"{host['system']}, Python {host['python']}",
+        f"- {versions}; JSON reader: {host['reader']}", "",
         table(["part", "begun", "commit", "load average before all"], rows, left=3),
         *(["", beside] if busy else []),
     ])  # fmt: skip
@@ -201,15 +201,15 @@ def ledger(results: dict[str, Any]) -> str:
 
 def summary(results: dict[str, Any]) -> str:
     """The README's short table: ways as rows, sources as columns."""
-    found = {(row["source"], row["way"]): row["cost"] for row in results["ways"]}
-    used = [way for way in CAPTIONS if way != "duckdb-read_json" and any(way == name for _, name in found)]
+    costs = {(row["source"], row["way"]): row["cost"] for row in results["ways"]}
+    used = [way for way in CAPTIONS if way != "duckdb-read_json" and any(way == name for _, name in costs)]
 
     def rate(source: str, way: str) -> str:
-        cost = found.get((source, way))
+        cost = costs.get((source, way))
         return f"{cost['records'] / cost['cpu_seconds']:,.0f}" if cost else ""
 
-    shown = [source for source in TITLES if (source, OURS) in found]
+    shown = [source for source in TITLES if (source, OURS) in costs]
     rows = [[CAPTIONS[way], *(rate(source, way) for source in shown)] for way in used]
-    peaks = [f"{found[source, OURS]['peak_rss_bytes'] / 1e6:,.0f}" for source in shown]
+    peaks = [f"{costs[source, OURS]['peak_rss_bytes'] / 1e6:,.0f}" for source in shown]
     rows.append(["peak memory of ocsf-lake, MB", *peaks])
     return table(["records a CPU second", *(TITLES[source] for source in shown)], rows)

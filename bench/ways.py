@@ -86,14 +86,14 @@ def run(way: Way, source: Source, out: Path, *, cpus: int, repeat: int) -> Resul
 
 def run_all(ways: list[Way], data: Data, folder: Path, *, cpus: int, repeat: int) -> list[dict[str, Any]]:
     """Runs the ways whose source has records, one after the other."""
-    found = []
+    rows = []
     for way in ways:
         if data[way.source].records:
             print(f"running {way.source}:{way.name}", file=sys.stderr)
             result = asdict(run(way, data[way.source], folder, cpus=cpus, repeat=repeat))
-            found.append({**result, "lake": _lake(folder) if way.name == OURS else None})
+            rows.append({**result, "lake": _lake(folder) if way.name == OURS else None})
             shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return rows
 
 
 def _lake(folder: Path) -> dict[str, int]:
@@ -107,7 +107,7 @@ def _lake(folder: Path) -> dict[str, int]:
 
 def cores(data: Data, folder: Path, *, repeat: int) -> list[dict[str, Any]]:
     """Our engine with one worker on one processor, and with two on two; the quickest run by the clock counts."""
-    found = []
+    rows = []
     for source in UNITS:
         for workers in (1, 2):
             if not data[source].records or source == "guardduty":  # too few findings for several batches
@@ -119,9 +119,9 @@ def cores(data: Data, folder: Path, *, repeat: int) -> list[dict[str, Any]]:
                 more = (SOURCES[source], True, workers, CORE_BATCH_BYTES)
                 costs.append(measure(ours.ingest, data[source].files, folder, *more, cpus=workers))
             best = min(costs, key=lambda cost: cost.wall_seconds)
-            found.append({"source": source, "workers": workers, "cpus": workers, "cost": asdict(best)})
+            rows.append({"source": source, "workers": workers, "cpus": workers, "cost": asdict(best)})
             shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return rows
 
 
 def described(data: Data) -> dict[str, Any]:

@@ -26,13 +26,13 @@ class BlockSender:
         what = f"receiver {receiver.name}"
         deployments.server()
         try:
-            found: Any = Block.load(str(receiver.block))
+            block: Any = Block.load(str(receiver.block))
         except Exception as error:  # the client has many, of a server that is away and of a block that is not there
             reason = str(error).split("\n")[0]
             raise ConfigError(f"{what}: the block {receiver.block!r} cannot be loaded: {reason}") from error
-        if not isinstance(found, NotificationBlock):
+        if not isinstance(block, NotificationBlock):
             raise ConfigError(f"{what}: the block {receiver.block!r} does not notify anybody")
-        self.block: Any = found  # its method waits by itself where nothing is asynchronous, which its type hides
+        self.block: Any = block  # its method waits by itself where nothing is asynchronous, which its type hides
 
     def send(self, message: Message) -> None:
         """See `ocsf_lake.alerts.senders.Sender`."""
@@ -62,10 +62,10 @@ def sender(receiver: Receiver, alerts: Alerts) -> Sender:
 
 
 def send(settings: Settings, report: Report, logger: Any) -> None:
-    """Tells receivers what they were not told; what goes wrong for good is in the report.
+    """Sends receivers what they have not got yet; what goes wrong for good is in the report.
 
     Args:
-        settings: The lake, and who is told.
+        settings: The lake, and the receivers.
         report: Of the run.
         logger: Of the run.
     """

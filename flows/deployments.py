@@ -60,7 +60,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
     Args:
         file: As `prefect deploy` reads it, apart from `H` in schedules, which it refuses; see `schedules`.
         pool_type: Of work pools that are made: `process`, `docker`, `kubernetes`, `ecs`.
-        say: Told what was done.
+        say: Called with a line for each thing done.
 
     Raises:
         ConfigError: The file cannot be read, or names a variable that is not set.
@@ -101,19 +101,19 @@ def tidy(deployments: list[dict[str, Any]], say: Say) -> None:
 
     Args:
         deployments: As the file has them, each on the server.
-        say: Told which. Those of other files may be in the same work pools, so deployments are not deleted.
+        say: Called with a line for each. Deployments of other files may be in the same work pools, so none is deleted.
     """
-    wanted = {full_name(item): [one.get("slug") for one in item.get("schedules") or ()] for item in deployments}
+    slugs = {full_name(item): [one.get("slug") for one in item.get("schedules") or ()] for item in deployments}
     pools = sorted({item["work_pool"]["name"] for item in deployments})
     others = []
     with get_client(sync_client=True) as client:
-        for name, found in _deployed(client, WorkPoolFilter(name=WorkPoolFilterName(any_=pools))):
-            if name not in wanted:
-                others += [name] if not found.paused and any(one.active for one in found.schedules) else []
+        for name, deployment in _deployed(client, WorkPoolFilter(name=WorkPoolFilterName(any_=pools))):
+            if name not in slugs:
+                others += [name] if not deployment.paused and any(one.active for one in deployment.schedules) else []
                 continue
-            for schedule in found.schedules:
-                if schedule.slug and schedule.slug not in wanted[name]:
-                    client.delete_deployment_schedule(found.id, schedule.id)
+            for schedule in deployment.schedules:
+                if schedule.slug and schedule.slug not in slugs[name]:
+                    client.delete_deployment_schedule(deployment.id, schedule.id)
                     say(f"schedule {schedule.slug} of {name} is not in the file, and was deleted")
     if others:
         more = f" and {len(others) - SHOWN_OTHERS:,} more" if len(others) > SHOWN_OTHERS else ""
@@ -128,7 +128,7 @@ def _deployed(client: SyncPrefectClient, pools: WorkPoolFilter) -> Iterator[tupl
     flows = {flow.id: flow.name for flow in client.read_flows(work_pool_filter=pools)}
     offset = 0
     while page := client.read_deployments(work_pool_filter=pools, offset=offset):
-        yield from ((f"{flows[found.flow_id]}/{found.name}", found) for found in page)
+        yield from ((f"{flows[deployment.flow_id]}/{deployment.name}", deployment) for deployment in page)
         offset += len(page)
 
 
@@ -156,7 +156,7 @@ def rename(deployments: list[dict[str, Any]], say: Say) -> None:
 
     Args:
         deployments: As a file has them.
-        say: Told which; once for each flow.
+        say: Called with a line for each flow.
     """
     ours = {path.stem for path in Path(__file__).parent.glob("*.py")}
     renamed: dict[str, str] = {}
@@ -194,7 +194,7 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
     Args:
         file: As `prefect automation create --from-file` reads it.
         alerts: Notification block, `TYPE/NAME`, that alerts are sent with; None leaves them as events.
-        say: Told what was done.
+        say: Called with a line for each thing done.
 
     Raises:
         ConfigError: The file cannot be read, or there is no such block.

@@ -16,10 +16,10 @@ from ocsf_mappers.errors import OcsfMappersError, RetriableError
 
 
 def detect(settings: Settings, report: Report) -> None:
-    """Asks the rules of all batches that they were not asked of, whichever run brought them, and tells of findings.
+    """Runs the rules on all batches that they have not looked at, whichever run brought them, and sends alerts.
 
     What goes wrong is in the report, and takes nothing back of what was ingested: the next run looks at the same
-    batches. People are told, however that ended: what was found may have been noted before.
+    batches. Alerts are sent, however that ended: findings may have been noted before.
 
     Args:
         settings: The lake; without rules nothing is done.
@@ -59,8 +59,8 @@ def _ask(settings: Settings, report: Report, logger: Any) -> None:
     for number, reason in sorted(done.reasons.items()):
         logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)
     for number, reason in sorted(done.failed.items()):
-        told = f"rule {chosen[number].path} failed at these events; `ocsf-lake detect --all` asks again: {reason}"
-        report.failures.append(Failure("detect", told, []))
+        message = f"rule {chosen[number].path} failed at these events; `ocsf-lake detect --all` asks again: {reason}"
+        report.failures.append(Failure("detect", message, []))
     for number in done.full:
         logger.warning("rule %s: the ledger keeps no more values for it", chosen[number].path)
     for finding, about in done.undone:

@@ -157,14 +157,14 @@ class Report:
                 text = f"{code(name)}: {number_new} never seen before."
                 lines.append(_step(text, "status", name, "--lake", settings.lake))
                 lines += [f"  - {code(f'{item.name} {item.text}'.strip())}" for item in drift[:SHOWN_DRIFT]]
-        if (found := self.summary.copies).objects:
-            lines.append(_step(f"{found.text}.", "query", copies.ALL, "--lake", settings.lake))
-            lines += [f"  - {code(first)} and {code(second)}" for first, second in found.examples]
-        if found.replaced:
-            lines.append(f"- {found.replaced_text}.")
-            lines += [f"  - {code(uri)}" for uri in found.replaced_examples]
-        if found.unknown:
-            lines.append(f"- Not looked for objects that the lake has under another name, too: {code(found.unknown)}")
+        if (copied := self.summary.copies).objects:
+            lines.append(_step(f"{copied.text}.", "query", copies.ALL, "--lake", settings.lake))
+            lines += [f"  - {code(first)} and {code(second)}" for first, second in copied.examples]
+        if copied.replaced:
+            lines.append(f"- {copied.replaced_text}.")
+            lines += [f"  - {code(uri)}" for uri in copied.replaced_examples]
+        if copied.unknown:
+            lines.append(f"- Not looked for objects that the lake has under another name, too: {code(copied.unknown)}")
         coverage = self.summary.coverage
         for unread in (coverage.older, coverage.newer) if coverage is not None else ():
             if unread is not None and coverage is not None:

@@ -38,7 +38,7 @@ class OcsfMappersError(Exception):
 class MappingError(OcsfMappersError):
     """A mapper names a path, caption or column that does not exist.
 
-    `problems` has each of several that are told together.
+    `problems` has each of several that are reported together.
     """
 
     problems: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class WriteError(OcsfMappersError):
     """The lake refused a write; nothing was half-written."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
     """A hint such as `; did you mean 'src_endpoint'?`, or nothing when no known word is close."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    matches = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -84,7 +84,7 @@ def use_file(file: Path) -> str:
 
 
 def file_of(name: str) -> Path | None:
-    """The file that a source is written in, a package's `__init__.py`; None where that cannot be told.
+    """The file that a source is written in, a package's `__init__.py`; None where that is not known.
 
     Raises:
         ConfigError: There is no such source.
@@ -95,10 +95,10 @@ def file_of(name: str) -> Path | None:
         return _in_folders()[name]
     module = _offered()[name].module if name in _offered() else f"{own.__name__}.{name}"
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (Exception, SystemExit):  # it runs the package that the module is in
         return None
-    return Path(found.origin) if found is not None and found.origin is not None else None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
 def forget() -> None:
@@ -125,13 +125,13 @@ def _offered() -> dict[str, EntryPoint]:
 @cache
 def _in_folders() -> dict[str, Path]:
     """Name -> file of the sources in folders, and of single files."""
-    found = dict(_files)
+    files = dict(_files)
     for folder in _folders:
         for module in pkgutil.iter_modules([str(folder)]):
             if not module.name.startswith(("_", "test")):
                 at = folder / module.name
-                found.setdefault(module.name, at / "__init__.py" if module.ispkg else at.with_suffix(".py"))
-    return found
+                files.setdefault(module.name, at / "__init__.py" if module.ispkg else at.with_suffix(".py"))
+    return files
 
 
 def shadowed() -> dict[str, Path]:
@@ -186,15 +186,15 @@ def _source(name: str) -> Source:
     from ocsf_mappers.vocabulary.check import unchecked
 
     with _loading(name), unchecked():
-        found, what = _found(name)
-        if found.name != name:
-            raise ConfigError(f"its mapper is called {found.name!r}: {what} and mapper have to have the same name")
+        imported, kind = _import_source(name)
+        if imported.name != name:
+            raise ConfigError(f"its mapper is called {imported.name!r}: {kind} and mapper have to have the same name")
         if not NAME.fullmatch(name):
             raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
-        return found
+        return imported
 
 
-def _found(name: str) -> tuple[Source, str]:
+def _import_source(name: str) -> tuple[Source, str]:
     """A source from where it is, and what it is there."""
     if name in _offered() and name not in _files:
         return _as_source(_offered()[name].load()), "entry point"
@@ -211,9 +211,9 @@ def _run(file: Path) -> ModuleType:
     is_package = file.name == "__init__.py"
     name = f"{_MODULES}{file.parent.name if is_package else file.stem}"
     inside = [str(file.parent)] if is_package else None
-    found = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
-    assert found is not None
-    module = importlib.util.module_from_spec(found)
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # its own modules are imported relative to it
     try:
         # Compiled here: Python's cache does not see a file that is changed twice within a second.
@@ -226,21 +226,21 @@ def _run(file: Path) -> ModuleType:
 
 def _members(module: ModuleType) -> object:
     """What a module offers: its SOURCE, or its MAPPER alone, which has no deliveries and no marks."""
-    found = getattr(module, "SOURCE", None) or getattr(module, "MAPPER", None)
-    if found is None:
+    offered = getattr(module, "SOURCE", None) or getattr(module, "MAPPER", None)
+    if offered is None:
         raise ConfigError("it has neither SOURCE nor MAPPER")
-    return found
+    return offered
 
 
-def _as_source(found: object) -> Source:
+def _as_source(offered: object) -> Source:
     from ocsf_mappers.vocabulary.mapper import Mapper
     from ocsf_mappers.vocabulary.source import Source
 
-    if isinstance(found, Mapper):
-        return Source(found)
-    if not isinstance(found, Source):
-        raise ConfigError(f"it offers a {type(found).__name__}, neither a Source nor a Mapper")
-    return found
+    if isinstance(offered, Mapper):
+        return Source(offered)
+    if not isinstance(offered, Source):
+        raise ConfigError(f"it offers a {type(offered).__name__}, neither a Source nor a Mapper")
+    return offered
 
 
 @contextmanager
@@ -249,8 +249,8 @@ def _loading(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        said = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-        raise MappingError(f"source {name!r} cannot be loaded: {said}") from error
+        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise MappingError(f"source {name!r} cannot be loaded: {reason}") from error
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
@@ -266,17 +266,17 @@ def _everything() -> tuple[dict[str, Source], dict[str, str], dict[str, Table]]:
     # Ours first: a name of theirs is no other's.
     for name in sorted(names(), key=lambda name: (name not in _own(), name)):
         try:
-            found = _source(name)
+            loaded = _source(name)
             with _loading(name):
-                ours = {table.name: table for table in found.mapper.tables.values()}
+                ours = {table.name: table for table in loaded.mapper.tables.values()}
                 taken = [table for table in ours if tables.get(table) not in (None, lake_tables.shared().get(table))]
                 if taken:
                     raise ConfigError(f"table {', '.join(taken)} is another source's")
                 if wrong := [table for table in ours if not NAME.fullmatch(table) or lake_tables.is_reserved(table)]:
                     raise ConfigError(f"no table of a source can be called {', '.join(map(repr, wrong))}")
-            usable[name] = found
+            usable[name] = loaded
             if name not in _own():  # what it names may be wrong, and with it the columns that all tables are shown with
-                _check(name, found.mapper)
+                _check(name, loaded.mapper)
         except MappingError as error:
             broken[name] = str(error)
             continue
@@ -316,16 +316,16 @@ def table(name: str) -> Table:
     Raises:
         SchemaError: There is no such table.
     """
-    found = lake_tables.shared().get(name) or tables().get(name)
-    if found is None:
+    lake_table = lake_tables.shared().get(name) or tables().get(name)
+    if lake_table is None:
         raise SchemaError(f"the lake has no table {name!r}{nearest(name, tables())}")
-    return found
+    return lake_table
 
 
 class Usable(MutableMapping[str, "Mapper"]):
     """Mappers by name; this package's own are loaded when they are first asked for, which most never are.
 
-    Those of other packages are loaded at once: one that is broken is told, whatever is read.
+    Those of other packages are loaded at once: a broken one is reported, whatever is read.
 
     Args:
         made: Makes of a mapper what it gives.
@@ -333,50 +333,50 @@ class Usable(MutableMapping[str, "Mapper"]):
 
     def __init__(self, made: Callable[[Mapper], Mapper] = lambda mapper: mapper) -> None:
         self._made = made
-        found, self.broken = usable(set(names()) - (_own() - _offered().keys()))
-        self._found = {name: made(mapper) for name, mapper in found.items()}
+        mappers, self.broken = usable(set(names()) - (_own() - _offered().keys()))
+        self._mappers = {name: made(mapper) for name, mapper in mappers.items()}
         self._waiting = _own() - _offered().keys()
 
     def __getitem__(self, name: str) -> Mapper:
         if name in self._waiting:
             self[name] = self._made(load(name))
-        return self._found[name]
+        return self._mappers[name]
 
     def __setitem__(self, name: str, mapper: Mapper) -> None:
         self._waiting -= {name}
-        self._found[name] = mapper
+        self._mappers[name] = mapper
 
     def __delitem__(self, name: str) -> None:
         self._waiting -= {name}
-        self._found.pop(name, None)
+        self._mappers.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._waiting or name in self._found
+        return name in self._waiting or name in self._mappers
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._waiting | self._found.keys()))
+        return iter(sorted(self._waiting | self._mappers.keys()))
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._found)
+        return len(self._waiting) + len(self._mappers)
 
 
-def usable(wanted: Iterable[str] | None = None) -> tuple[dict[str, Mapper], dict[str, str]]:
+def usable(source_names: Iterable[str] | None = None) -> tuple[dict[str, Mapper], dict[str, str]]:
     """Mappers by name, and of sources that cannot be loaded the reasons: one of them does not stop the others.
 
     Args:
-        wanted: Names of sources; None for all.
+        source_names: The sources; None for all.
 
     Raises:
         ConfigError: There is no source of some name.
     """
-    found: dict[str, Mapper] = {}
+    mappers: dict[str, Mapper] = {}
     broken: dict[str, str] = {}
-    for name in names() if wanted is None else sorted(wanted):
+    for name in names() if source_names is None else sorted(source_names):
         try:
-            found[name] = load(name)
+            mappers[name] = load(name)
             if name in (reasons := _everything()[1]):
                 raise MappingError(reasons[name])
         except MappingError as error:
-            found.pop(name, None)
+            mappers.pop(name, None)
             broken[name] = str(error)
-    return found, broken
+    return mappers, broken

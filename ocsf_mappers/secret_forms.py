@@ -152,12 +152,12 @@ class Form:
         """
         named, secret = self._parts
         kept, done, at = list[str](), 0, 0
-        while found := named.search(text, at):
-            at = found.end() - 1  # a blank or quote, which the next name may begin behind
-            if not self.is_named(found[0], "") or (value := secret.match(text, found.end())) is None:
+        while match := named.search(text, at):
+            at = match.end() - 1  # a blank or quote, which the next name may begin behind
+            if not self.is_named(match[0], "") or (value := secret.match(text, match.end())) is None:
                 continue
             at = value.end()
-            if self.holds(found[0], value[0], "") and (instead := replace(value[0])) is not None:
+            if self.holds(match[0], value[0], "") and (instead := replace(value[0])) is not None:
                 kept += [text[done : value.start()], instead]
                 done = at
         return "".join([*kept, text[done:]]), bool(kept)
@@ -400,9 +400,9 @@ def hidden(text: str, shown: Callable[[str], str]) -> str:
         def instead(secret: str, name: str = name) -> str | None:
             return None if HIDDEN.match(secret) else shown(name)
 
-        def changed(found: re.Match[str], form: Form = form, instead: Callable[[str], str | None] = instead) -> str:
-            replacement = instead(found[2]) if form.holds(*found.groups()) else None
-            return found[0] if replacement is None else f"{found[1]}{replacement}{found[3]}"
+        def changed(match: re.Match[str], form: Form = form, instead: Callable[[str], str | None] = instead) -> str:
+            replacement = instead(match[2]) if form.holds(*match.groups()) else None
+            return match[0] if replacement is None else f"{match[1]}{replacement}{match[3]}"
 
         text = form.replaced(text, instead)[0] if form.inner else pattern.sub(changed, text)
     return text

@@ -41,4 +41,4 @@ _HIDDEN = "***"
 def redacted(text: str) -> str:
     """A message without the passwords of URLs, signatures and the like: messages are logged, stored and shown."""
     text = hidden(text, lambda _: _HIDDEN)
-    return _SECRETS.sub(lambda found: f"{found['url'] or found['name']}{_HIDDEN}", text)
+    return _SECRETS.sub(lambda match: f"{match['url'] or match['name']}{_HIDDEN}", text)

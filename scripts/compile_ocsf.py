@@ -204,9 +204,9 @@ def _key(name: str, extension: Extension | None) -> str:
     return f"{extension.name}/{name}" if extension else name
 
 
-def _find(name: str, extension: Extension | None, known: Container[str]) -> str | None:
+def _find(name: str, extension: Extension | None, keys: Container[str]) -> str | None:
     """Give the key that a name in a file of the extension stands for: its own, else the one written in full."""
-    return next((key for key in (_key(name, extension), name) if key in known), None)
+    return next((key for key in (_key(name, extension), name) if key in keys), None)
 
 
 def _read_vocabulary(root: Path) -> Vocabulary:
@@ -238,12 +238,12 @@ def _dictionary_files(root: Path, extension: Extension | None) -> list[Path]:
 
 
 def _read_extensions(root: Path) -> tuple[Extension, ...]:
-    found = []
+    extensions = []
     for path in root.glob("extensions/*/extension.json"):
         content = _load(path)
         facts: JSON = {key: content[key] for key in ("uid", "caption", "version") if key in content}
-        found.append(Extension(content["name"], content["uid"], path.parent, facts))
-    return tuple(sorted(found, key=lambda extension: extension.name))
+        extensions.append(Extension(content["name"], content["uid"], path.parent, facts))
+    return tuple(sorted(extensions, key=lambda extension: extension.name))
 
 
 def _named_files(kind: str, root: Path, extension: Extension | None) -> Iterator[tuple[str, Path]]:
@@ -259,20 +259,20 @@ def _folder(root: Path, extension: Extension | None) -> Path:
 
 def _definitions(kind: str, vocabulary: Vocabulary) -> dict[str, Definition]:
     """Read all classes (`events`) or `objects`; what extensions patch is patched."""
-    found: dict[str, Definition] = {}
+    definitions: dict[str, Definition] = {}
     for extension in (None, *vocabulary.extensions):
         for path in sorted((_folder(vocabulary.root, extension) / kind).rglob("*.json")):
             new = _read_definition(path, extension, vocabulary)
-            old = found.get(new.key)
+            old = definitions.get(new.key)
             if "name" not in new.body:
                 if old is None:
                     raise CompileError(f"{path}: patches {new.key}, which does not exist")
-                found[new.key] = _patch(old, new)
+                definitions[new.key] = _patch(old, new)
             elif old is not None:
                 raise CompileError(f"{path}: {new.key} is already defined in {old.path}")
             else:
-                found[new.key] = new
-    return found
+                definitions[new.key] = new
+    return definitions
 
 
 def _read_definition(path: Path, extension: Extension | None, vocabulary: Vocabulary) -> Definition:
@@ -335,16 +335,16 @@ def _observable_captions(
     objects: Mapping[str, Definition], classes: Mapping[str, Definition], vocabulary: Vocabulary
 ) -> dict[int, str]:
     """Name every observable number after what declares it; the first declaration wins."""
-    found: dict[int, str] = {}
+    captions: dict[int, str] = {}
     for entry in (*vocabulary.types.values(), *vocabulary.dictionary.values(), *(o.body for o in objects.values())):
         if "observable" in entry:
-            found.setdefault(entry["observable"], entry["caption"])
+            captions.setdefault(entry["observable"], entry["caption"])
     for kind, definitions in (("Object", objects), ("Class", classes)):
         for body in (definition.body for definition in definitions.values()):
             own = {path: entry["observable"] for path, entry in body["attributes"].items() if "observable" in entry}
             for path, number in (own | body.get("observables", {})).items():
-                found.setdefault(number, f"{body['caption']} {kind}: {path}")
-    return found
+                captions.setdefault(number, f"{body['caption']} {kind}: {path}")
+    return captions
 
 
 def _with_observables(objects: dict[str, Definition], captions: Mapping[int, str]) -> dict[str, Definition]:
@@ -486,7 +486,7 @@ def _shared_facts(item: Definition, attributes: JSON, objects: dict[str, Definit
     """Facts that classes and objects have in common, attributes last."""
     siblings = _datetime_siblings(attributes) if DATETIME in vocabulary.profiles else {}
     profiles = _profiles_in_reach(item, objects)
-    known: JSON = item.body | {
+    facts: JSON = item.body | {
         "extension": item.extension and item.extension.name,
         "profiles": _union(profiles, [DATETIME] if siblings else []),
         "deprecated": _deprecated_since(item.body),
@@ -495,7 +495,7 @@ def _shared_facts(item: Definition, attributes: JSON, objects: dict[str, Definit
         name: _attribute_facts({"requirement": "optional"} | entry)
         for name, entry in sorted((siblings | attributes).items())
     }
-    return {key: known[key] for key in _OPTIONAL_MEMBERS if known.get(key)} | {"attributes": described}
+    return {key: facts[key] for key in _OPTIONAL_MEMBERS if facts.get(key)} | {"attributes": described}
 
 
 def _profiles_in_reach(item: Definition, objects: dict[str, Definition]) -> set[str]:
@@ -532,13 +532,13 @@ def _datetime_siblings(attributes: JSON) -> JSON:
 
 
 def _attribute_facts(entry: JSON) -> JSON:
-    known = {key: entry.get(key) for key in _ATTRIBUTE_MEMBERS}
+    facts = {key: entry.get(key) for key in _ATTRIBUTE_MEMBERS}
     if entry.get("enum"):
         values = dict(sorted(entry["enum"].items(), key=_enum_order))
-        known["enum"] = {value: meaning["caption"] for value, meaning in values.items()}
-        known["enum_deprecated"] = [value for value, meaning in values.items() if _deprecated_since(meaning)]
-    known["deprecated"] = _deprecated_since(entry)
-    return {key: value for key, value in known.items() if value not in (None, False, [], {})}
+        facts["enum"] = {value: meaning["caption"] for value, meaning in values.items()}
+        facts["enum_deprecated"] = [value for value, meaning in values.items() if _deprecated_since(meaning)]
+    facts["deprecated"] = _deprecated_since(entry)
+    return {key: value for key, value in facts.items() if value not in (None, False, [], {})}
 
 
 def _enum_order(item: tuple[str, JSON]) -> tuple[bool, int, str]:

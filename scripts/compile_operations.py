@@ -18,18 +18,18 @@ TARGET = Path(__file__).resolve().parents[1] / "ocsf_lake" / "detections" / "ope
 def main() -> None:
     """Writes the table."""
     loader = Loader()
-    found: dict[str, dict[str, list[str]]] = {}
+    services: dict[str, dict[str, list[str]]] = {}
     for service in loader.list_available_services("service-2"):
         model = loader.load_service_model(service, "service-2")
-        said = model["metadata"]
-        for prefix in {said["endpointPrefix"], said.get("signingName", said["endpointPrefix"]), service}:
-            operations = found.setdefault(prefix, {})
+        metadata = model["metadata"]
+        for prefix in {metadata["endpointPrefix"], metadata.get("signingName", metadata["endpointPrefix"]), service}:
+            operations = services.setdefault(prefix, {})
             for name, operation in model["operations"].items():
                 shape = operation.get("input", {}).get("shape")
                 members = model["shapes"][shape].get("members", {}) if shape else {}
                 # Some services share a prefix, and operations of the same name.
                 operations[name] = sorted({*operations.get(name, []), *members})
-    text = json.dumps({"botocore": botocore.__version__, "operations": found}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"botocore": botocore.__version__, "operations": services}, sort_keys=True, separators=(",", ":"))
     TARGET.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def rooms() -> dict[str, dict[str, int]]:
     """Room -> rooms that it imports, and by how many modules."""
-    found: dict[str, dict[str, int]] = {}
+    graph: dict[str, dict[str, int]] = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             # flows/ stands in ocsf_lake under its installed name, and is no part of it.
@@ -26,10 +26,10 @@ def rooms() -> dict[str, dict[str, int]]:
             own = _room(".".join(steps))
             targets = {_room(name) for name in _imported(ast.parse(path.read_text(encoding="utf-8")))}
             for target in sorted(targets - {own, f"{package}.__init__", "ocsf_lake.flows"}):
-                counted = found.setdefault(own, {})
+                counted = graph.setdefault(own, {})
                 counted[target] = counted.get(target, 0) + 1
-            found.setdefault(own, {})
-    return found
+            graph.setdefault(own, {})
+    return graph
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _cut_short(record: Json, raw: str | None, kept: str) -> list[str]:
 
 
 def _apart(source: str, parts: Parts) -> Parts:
-    return [(where, lossless.told_apart(registry.load(source), chunk)) for where, chunk in parts]
+    return [(where, lossless.with_distinct_values(registry.load(source), chunk)) for where, chunk in parts]
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------

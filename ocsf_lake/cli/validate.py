@@ -44,19 +44,19 @@ def validate(
             if finding.warning and not warnings:
                 continue
             if as_json:
-                path, mark, message = finding.says.partition(": ")
+                path, mark, message = finding.message.partition(": ")
                 documents.append(
                     {
                         "file": str(file),
                         "event": finding.event,
                         "level": "warning" if finding.warning else "error",
                         "path": path if mark else None,
-                        "says": message if mark else finding.says,
+                        "says": message if mark else finding.message,
                     }
                 )
             else:
                 level = "warning: " if finding.warning else ""
-                sys.stdout.write(terminal.escaped(f"{file}:{finding.event}: {level}{finding.says}") + "\n")
+                sys.stdout.write(terminal.escaped(f"{file}:{finding.event}: {level}{finding.message}") + "\n")
     if as_json:
         output.print_json(documents)
     unshown = counts["warnings"] and not warnings

@@ -156,5 +156,5 @@ def _json(event: Any) -> str:
 
 
 def _problem(violation: Violation) -> Problem:
-    path, mark, message = violation.says.partition(": ")
-    return Problem(violation.event, path if mark else None, message if mark else violation.says, violation.warning)
+    path, mark, message = violation.message.partition(": ")
+    return Problem(violation.event, path if mark else None, message if mark else violation.message, violation.warning)

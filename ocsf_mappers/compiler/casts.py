@@ -11,7 +11,7 @@ from ocsf_mappers.ocsf.schema import ScalarType
 from ocsf_mappers.vocabulary.word import Word
 
 
-def held(kind: str, column: pa.DataType | None) -> str:
+def column_kind(kind: str, column: pa.DataType | None) -> str:
     """The kind of value that a column of a table holds: it may be as narrow as another version of OCSF wants it."""
     return "integer_t" if kind == "long_t" and column == pa.int32() else kind
 
@@ -57,15 +57,15 @@ def _number(text: str, kind: str, limits: tuple[int, int] | None, result: str | 
 
 def numeric(scalar: ScalarType, column: pa.DataType | None) -> Callable[[str], str] | None:
     """What makes a value of a type that is no text of a text's SQL; None for texts and times."""
-    kind = held(scalar.base, column)
+    kind = column_kind(scalar.base, column)
     if cast(kind, "", None) is None:
         return None
     return lambda text: fitted(cast(kind, f"({text})::VARCHAR", scalar.range) or text, column)
 
 
-def agreed(found: Iterable[tuple[Word, Callable[[str], str] | None]]) -> dict[Word, Callable[[str], str]]:
+def agreed(word_casts: Iterable[tuple[Word, Callable[[str], str] | None]]) -> dict[Word, Callable[[str], str]]:
     """By value, what makes a number of it; values that fill a text somewhere are left out."""
     by_word: dict[Word, list[Callable[[str], str] | None]] = {}
-    for word, made in found:
+    for word, made in word_casts:
         by_word.setdefault(word, []).append(made)
     return {word: made[0] for word, made in by_word.items() if made[0] is not None and None not in made}

@@ -204,7 +204,7 @@ class Compiler:
         cast_by_path = {}
         for path, number in self.numbers.items():
             column = column_type(self.table, path)
-            kind = casts.held(self.kinds[path], column)
+            kind = casts.column_kind(self.kinds[path], column)
             limits = None if kind == "list" else self.schema.scalar(self._any(path).attribute).range
             if cast := casts.cast(kind, f"x{number}", limits):
                 cast_by_path[path] = casts.fitted(cast, column)
@@ -479,7 +479,7 @@ class Compiler:
         record, shared = self._record, self._lists
         return {
             "fields": record.fields.selected(),
-            "members": [*record.said.selected(), *record.tables.selected(), *self._members.columns()],
+            "members": [*record.nonblank_columns.selected(), *record.tables.selected(), *self._members.columns()],
             "taken": self._members.taken.selected(),
             "shared": record.shared_columns(),
             "sources": shared.sources.selected(),

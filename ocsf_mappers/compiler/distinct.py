@@ -433,13 +433,13 @@ class _Reads:
 
     def __init__(self, inner: Mapping[str, str]) -> None:
         self._inner = inner
-        self._known: dict[str, list[str]] = {}
+        self._names_by_sql: dict[str, list[str]] = {}
 
     def names(self, sql: str) -> list[str]:
         """The names that SQL reads, as often as it does; layers are asked for many times, and long."""
-        if sql not in self._known:
-            self._known[sql] = [name for name in _NAMES.findall(sql) if name]
-        return self._known[sql]
+        if sql not in self._names_by_sql:
+            self._names_by_sql[sql] = [name for name in _NAMES.findall(sql) if name]
+        return self._names_by_sql[sql]
 
     def between(self, texts: Iterable[str]) -> list[str]:
         """Names of the layers that some SQL needs, those it needs first coming first."""

@@ -274,10 +274,10 @@ class ObjectList:
 
     def _casts(self, part: lists.Each) -> dict[Word, Callable[[str], str]]:
         """What makes numbers of the values of one part, see `casts.agreed`."""
-        known = [(path, self.holder.attribute(path), word) for path, word in part.fields]
+        fields = [(path, self.holder.attribute(path), word) for path, word in part.fields]
         return casts.agreed(
             (word, casts.numeric(self.holder.ocsf.scalar(attribute), self._column(path)))
-            for path, attribute, word in known
+            for path, attribute, word in fields
             if attribute is not None and not attribute.object and not attribute.is_array and attribute.enum is None
         )
 
@@ -333,7 +333,7 @@ class ObjectList:
     def _cast(self, path: str, attribute: schema.Attribute, text: str) -> str | None:
         """SQL for a text as the attribute's type and the table's column have it; None where any text will do."""
         scalar, column = self.holder.ocsf.scalar(attribute), self._column(path)
-        cast = self.cast(casts.held(scalar.base, column), f"({text})::VARCHAR", scalar.range)
+        cast = self.cast(casts.column_kind(scalar.base, column), f"({text})::VARCHAR", scalar.range)
         return None if cast is None else casts.fitted(cast, column)
 
     def _id(
@@ -411,7 +411,7 @@ class ObjectList:
         if self._is_id(attribute):
             number = captions.id_sql(word, attribute, element)
             lost = [default] if default else []
-            if not self._tells_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
+            if not self._keeps_other(path, attribute, mapped) and not word.gives_only(captions.enum_ids(attribute)):
                 lost.append(str(captions.OTHER))
             return f"{number} NOT IN ({', '.join(lost)})" if lost else None
         cast = None if attribute.object else self._cast(path, attribute, text)
@@ -419,7 +419,7 @@ class ObjectList:
         strong = f"({text})::VARCHAR <> {sqltext.text(default)}" if default else None
         return both(f"{cast} IS NOT NULL" if cast else None, strong)
 
-    def _tells_other(self, path: str, attribute: schema.Attribute, mapped: set[str]) -> bool:
+    def _keeps_other(self, path: str, attribute: schema.Attribute, mapped: set[str]) -> bool:
         """Whether a text that an enum does not know stands beside its id."""
         sibling_path = ".".join([*path.split(".")[:-1], attribute.sibling]) if attribute.sibling else ""
         if sibling_path in self.siblings:

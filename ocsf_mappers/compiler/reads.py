@@ -61,8 +61,8 @@ class Record(Resolver):
         self._leaves = leaves
         self._blank = tuple(blank)
         self._envelope = envelope
-        self.fields, self.said, self.tables = Columns("field"), Columns("known"), Columns("table")
-        """Members of `r`, those that say something, and constants."""
+        self.fields, self.nonblank_columns, self.tables = Columns("field"), Columns("known"), Columns("table")
+        """Members of `r`, members and columns without blank texts, and constants."""
         self._shared: dict[Word, tuple[str, str]] = {}
         self.casts: dict[Word, Callable[[str], str]] = {}
         """What makes numbers of some values, where all attributes that they fill are such; null where they are none."""
@@ -82,10 +82,10 @@ class Record(Resolver):
         """Whether a column surely holds JSON: an open-ended member of a JSON record, which has been parsed."""
         return self._columns is None and self._leaves.get(path, False)
 
-    def known(self, path: Path) -> str:
+    def nonblank(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: that is asked once."""
-        text = super().known(path)
-        return text if text == self(path) else self.said.named(text)
+        text = super().nonblank(path)
+        return text if text == self(path) else self.nonblank_columns.named(text)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column."""
@@ -130,9 +130,9 @@ class SharedRecord(Resolver):
         place = _place(places, sqltext.pointer(*word.keys))
         return f"q{list(self._members).index(text)}[{place}]"
 
-    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+    def nonblank_member(self, word: Member, blank: tuple[str, ...]) -> str:
         """SQL for a member of a JSON value, null where its text says nothing: of JSON columns that is asked once."""
-        text = super().known_member(word, blank)
+        text = super().nonblank_member(word, blank)
         return self.taken.named(text) if self._is_json(word.inner) else text
 
     def _is_json(self, word: Word) -> bool:
@@ -143,9 +143,9 @@ class SharedRecord(Resolver):
         """The texts that say nothing in a column."""
         return self._record.blank(path)
 
-    def known(self, path: Path) -> str:
+    def nonblank(self, path: Path) -> str:
         """SQL for a source column, null where its text says nothing."""
-        return self._record.known(path)
+        return self._record.nonblank(path)
 
     def is_unread(self, word: Word) -> str:
         """SQL that is true where a value is missing, or none of its attribute's type."""
@@ -222,11 +222,11 @@ class Element(Resolver):
         place = _place(places, sqltext.pointer(*word.keys))
         return f"{self._variable}.d{list(self._inner).index(text)}[{place}]"
 
-    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+    def nonblank_member(self, word: Member, blank: tuple[str, ...]) -> str:
         """SQL for a member of a JSON value, null where its text says nothing."""
         if isinstance(word.inner, Column) and _is_outer(word.inner):
-            return self._record.known_member(Json(Column(word.inner.path[1:]), word.keys), blank)
-        return super().known_member(word, blank)
+            return self._record.nonblank_member(Json(Column(word.inner.path[1:]), word.keys), blank)
+        return super().nonblank_member(word, blank)
 
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in an element's member, or in a column of the record."""
@@ -236,10 +236,10 @@ class Element(Resolver):
         """SQL that is true where a value is missing, or none of its attribute's type."""
         return f"({self._casts[word](word.sql(self))} IS NULL)" if word in self._casts else self.is_null(word)
 
-    def known(self, path: Path) -> str:
+    def nonblank(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing: of all members that is asked once, in `read`."""
         if path[0] == OUTER:
-            return self._record.known(path[1:])
+            return self._record.nonblank(path[1:])
         return self(path, "a")
 
     def table(self, entries: Mapping[str, str] | tuple[str, ...]) -> str | None:

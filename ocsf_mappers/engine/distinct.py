@@ -373,15 +373,15 @@ class Evaluator:
         self._remember(step, _Cached(joined, every, cached.numbers), before)
         return {name: results.take(places) for name, results in every.items()}
 
-    def _remember(self, step: Step, cached: _Cached, known: int) -> None:
-        """Keeps combinations and their results; the first of them, as many as are `known`, have numbers."""
+    def _remember(self, step: Step, cached: _Cached, numbered: int) -> None:
+        """Keeps combinations and their results; the first of them, as many as are `numbered`, have numbers."""
         self._forget(step.sql)
         one_text, size = _is_one_text(cached.values), cached.size
         if cached.count > (KEPT_VALUES if one_text else KEPT_TUPLES) or size > KEPT_BYTES:
             return  # there are always others
         if not one_text:
-            new = _tuples([column.slice(known) for column in cached.values])
-            cached.numbers.update(zip(new, range(known, cached.count), strict=True))
+            new = _tuples([column.slice(numbered) for column in cached.values])
+            cached.numbers.update(zip(new, range(numbered, cached.count), strict=True))
         while self._cache and (len(self._cache) >= KEPT_STATEMENTS or self._cache_bytes + size > KEPT_IN_ALL):
             self._forget(next(iter(self._cache)))
         self._cache[step.sql] = cached

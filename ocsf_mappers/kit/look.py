@@ -151,7 +151,7 @@ def look(data: bytes) -> Look:
         data: The file, compressed or not.
 
     Raises:
-        ConfigError: It is in no format that can be told.
+        ConfigError: It is in no known format.
         ReadError: It is damaged.
     """
     if data.startswith(b"PAR1"):

@@ -25,7 +25,7 @@ class Violation:
 
     event: int
     warning: bool
-    says: str
+    message: str
 
 
 def check_table(events: pa.Table) -> Iterator[Violation]:

@@ -88,7 +88,7 @@ class Table:
 
     `prefix` is its folder below the lake's root; `columns` gives its columns, when they are first asked for;
     `security_lake` is the name of the Security Lake v2 table whose rows it holds, None for a table of our own; `latest`
-    the view with the newest row of each thing that is told of again and again, None where every row stands for itself;
+    the view with the newest row of each thing that is reported repeatedly, None where every row stands for itself;
     `sorted_by` the paths whose equal values stand together in a file.
     """
 

@@ -74,14 +74,14 @@ class Nested:
 class Check:
     """One way to be invalid.
 
-    `path` names the attribute, `test` is SQL that is true where it is invalid, `says` tells what is wrong; `value` is
+    `path` names the attribute, `test` is SQL that is true where it is invalid, `problem` is what is wrong; `value` is
     SQL for the offending value, where it can be shown. A check of a list's elements is made `inside`: `test` is then
     about `variable`, one of `items`. `only` is SQL for the events that it is made for; empty for all.
     """
 
     path: str
     test: str
-    says: str
+    problem: str
     value: str | None = None
     warning: bool = False
     items: str = ""
@@ -92,7 +92,7 @@ class Check:
     def message(self) -> str:
         """SQL for the whole message."""
         prefix = "" if self.value is None else f"({self.value})::VARCHAR || "
-        return f"{sqltext.text(self.path + ': ')} || {prefix}{sqltext.text(self.says)}"
+        return f"{sqltext.text(self.path + ': ')} || {prefix}{sqltext.text(self.problem)}"
 
     @property
     def strikes(self) -> str:
@@ -109,7 +109,7 @@ class Check:
         inner = variable
         if self.items:
             items, inner = f"flatten(list_transform({items}, lambda {variable}: {self.items}))", self.variable
-        return Check(self.path, self.test, self.says.strip(), None, self.warning, items, inner)
+        return Check(self.path, self.test, self.problem.strip(), None, self.warning, items, inner)
 
 
 Event = tuple[schema.EventClass, tuple[str, ...]]

@@ -65,9 +65,9 @@ class DelimitedInJson:
                 chunk, lines = _carried_lines(chunk)
                 yield from self._lines(self.text, lines)
             if self.entries is not None and len(chunk.records):
-                found = self.entries.lines_of(chunk.records["_raw"])
-                yield from _entries(self.entries, found, chunk.records.filter(pa.array(found.is_entry)))
-                chunk = replace(chunk, records=chunk.records.filter(pa.array(~found.is_entry)))
+                entry_lines = self.entries.lines_of(chunk.records["_raw"])
+                yield from _entries(self.entries, entry_lines, chunk.records.filter(pa.array(entry_lines.is_entry)))
+                chunk = replace(chunk, records=chunk.records.filter(pa.array(~entry_lines.is_entry)))
             yield from self._columns(chunk)
 
     def document_of(self, blocks: Blocks, record: int) -> bytes | None:
@@ -148,7 +148,7 @@ def _entries(entries: Entries, texts: EntryLines, records: pa.Table) -> Iterator
     whole = [(raw, around) for _, raw, around in _rows(records)]
     bad: list[Bad] = []
     dropped: Counter[str] = Counter()
-    found: list[tuple[int, _Members, str]] = []
+    parsed: list[tuple[int, _Members, str]] = []
     for chunk in entries.lines.of_texts(texts.lines, numbers):
         dropped.update(chunk.dropped)
         bad += [
@@ -169,9 +169,9 @@ def _entries(entries: Entries, texts: EntryLines, records: pa.Table) -> Iterator
                 continue
             values = zip(chunk.names, (column[place] for column in columns), strict=True)
             fields = [*((name, value) for name, value in values if value is not None), *entries.beside(members)]
-            found.append((number, [*fields, *_beside(around)], text))
+            parsed.append((number, [*fields, *_beside(around)], text))
     # by layout until here
-    yield from _tables(sorted(found, key=lambda item: item[0]))
+    yield from _tables(sorted(parsed, key=lambda item: item[0]))
     yield Chunk(no_records(), bad, dropped)
 
 

@@ -36,12 +36,12 @@ class EntryLines:
 
 @dataclass(frozen=True)
 class Entries:
-    r"""How entries of a journal are told and read: one member holds what was said, others by whom.
+    r"""How entries of a journal are recognized and read: one member holds the message, others its sender.
 
     Args:
         marks: Members of which an entry has one at least, and no document around a record has any.
         parts: For each part of the line that an entry is made to the members that may hold it; the first that holds
-            something does. The last part is what was said. A list holds what its first item does, or the bytes of a
+            something does. The last part is the message. A list holds what its first item does, or the bytes of a
             text that is no UTF-8, as systemd writes it: the others become `\xNN`. All of the list is in `unmapped`.
         lines: How these lines are laid out, with `SEPARATOR` between the parts. An entry without the last part whose
             line is a record is bad.
@@ -85,12 +85,13 @@ class Entries:
         Args:
             members: Names and values; of texts the text, of others their JSON.
         """
-        held = dict(members)  # of a repeated one the line has the last
-        said = {next((name for name in names if held.get(name)), "") for names in self.parts}
+        values = dict(members)  # of a repeated one the line has the last
+        line_names = {next((name for name in names if values.get(name)), "") for names in self.parts}
         return [
             (f"{self.prefix}{name}", value)
             for name, value in members
-            if value is not None and (name not in said or name[:1] == "_" or value[:1] == "[" or value != held[name])
+            if value is not None
+            and (name not in line_names or name[:1] == "_" or value[:1] == "[" or value != values[name])
         ]
 
     @cached_property

@@ -144,17 +144,17 @@ def hashes(file: BinaryIO, limits: Limits) -> tuple[list[str], int]:
     Raises:
         ReadError: The object is damaged or too large.
     """
-    found: list[Any] = []
+    digests: list[Any] = []
 
     def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
         digest = hashlib.sha256()
-        found.append(digest)
+        digests.append(digest)
         for block in blocks:
             digest.update(block)
             yield block
 
     size = sum(map(len, _limited(_decompressed(_raw(file), LAYERS, hashed), file, limits)))
-    return [digest.hexdigest() for digest in found], size
+    return [digest.hexdigest() for digest in digests], size
 
 
 def _decompressed(

@@ -41,7 +41,7 @@ def moment(at: Expr) -> Expr:
     return coalesce(at.iso8601(), at.epoch_seconds(fraction=True))
 
 
-said_account = coalesce(col.awsAccountId, col.accountId)
+account_id = coalesce(col.awsAccountId, col.accountId)
 arn, state = col.arn, coalesce(col.configurationStateId, col.configurationItemState)
 changed, new, old = col.configurationItemStatus, col.newEvaluationResult, col.oldEvaluationResult
 REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-\d+"
@@ -54,7 +54,7 @@ COMMON: Fields = {
         object_key.region,
     ),
     # documentation has other texts in its place
-    "cloud.account.uid": coalesce(said_account.where(said_account.matches(r"^\d{12}$")), object_key.account),
+    "cloud.account.uid": coalesce(account_id.where(account_id.matches(r"^\d{12}$")), object_key.account),
 }  # fmt: skip
 
 # docs.aws.amazon.com/config/latest/developerguide/config-item-table.html: what the item was written for
@@ -170,7 +170,7 @@ MAPPER = Mapper(
         key=("cloud.account.uid", "cloud.region", "entity.type", "entity.uid", "finding_info.uid"),
         newest=("time",),
     ),
-    # a snapshot tells items of the history again
+    # a snapshot repeats items of the history
     duplicate_key=("metadata.uid", "cloud.account.uid"),
     known_values={
         "newEvaluationResult.complianceType": ["COMPLIANT", "NON_COMPLIANT", "NOT_APPLICABLE", "INSUFFICIENT_DATA"],

@@ -65,7 +65,7 @@ def hostname(at: Column) -> Expr:
 
 
 def tls(at: Column) -> Fields:
-    """What was said of TLS; OCSF requires a version wherever there is some."""
+    """What the record has of TLS; OCSF requires a version wherever there is some."""
     return {
         "tls.sni":     sni(at),
         "tls.version": first(at.tls.json("version").replace(UNDETERMINED="Unknown"), default="Unknown"),

@@ -81,7 +81,7 @@ BARE = unnamed(PREFIX)
 
 
 def then(*levels: str) -> str:
-    """Lines that may follow, each a column; what has others is no line of the server's own, but said by somebody's SQL."""
+    """Lines that may follow, each a column; what has others is no line of the server's own, but written by somebody's SQL."""
     return "".join(rf"(?:\n{BARE}{level}: +(?P<{level.lower()}>{TEXT}))?" for level in levels)
 
 

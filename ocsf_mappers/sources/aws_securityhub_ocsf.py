@@ -42,10 +42,10 @@ def moment(at: Column, name: str) -> Expr:
     return coalesce(at[f"{name}_dt"].iso8601(), at[name].epoch_millis())
 
 
-def caption(number: Expr, said: Expr, captions: str) -> Expr:
+def caption(number: Expr, label: Expr, captions: str) -> Expr:
     """What an id means: by its number, which counts from 0 in `captions`; of another number by the text beside it."""
     numbers = {str(number): name for number, name in enumerate(captions.split(", "))}
-    return coalesce(number.replace(numbers, otherwise=said), said)
+    return coalesce(number.replace(numbers, otherwise=label), label)
 
 
 SEVERITIES = "Unknown, Informational, Low, Medium, High, Critical, Fatal"

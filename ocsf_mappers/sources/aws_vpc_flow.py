@@ -74,7 +74,7 @@ TEXT = Delimited(
 inbound, outbound = col.flow_direction == "ingress", col.flow_direction == "egress"
 undirected = ~coalesce(col.flow_direction, "-").is_in("ingress", "egress")
 untimed = col.start.is_null() & col.end.is_null()
-said_time = sql("'start and end are missing: time is the ' || {0} || ' in the name of the object'", reads=[object_key.window], carries=False)
+time_note = sql("'start and end are missing: time is the ' || {0} || ' in the name of the object'", reads=[object_key.window], carries=False)
 # a look at the interface that leaves it in `unmapped` as well
 interface = sql("{0}", reads=[col.interface_id], carries=False)
 # without `log_status`, a record that counts something or names an address is a flow
@@ -101,8 +101,8 @@ MAPPER = Mapper(
             "activity_id":    when(col.action.is_not_null()).then(col.action.replace(ACCEPT="Traffic", REJECT="Refuse")).when(is_flow).then("Traffic"),
             "severity_id":    "Informational",
             "status_code":    col.log_status,
-            "status_detail":  when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, said_time]))
-                              .when(untimed & object_key.window.is_not_null()).then(said_time).otherwise(col.reject_reason),
+            "status_detail":  when(untimed & object_key.window.is_not_null() & col.reject_reason.is_not_null()).then(sql("{0} || '; ' || {1}", reads=[col.reject_reason, time_note]))
+                              .when(untimed & object_key.window.is_not_null()).then(time_note).otherwise(col.reject_reason),
             # occurrence
             "time":           coalesce(col.start.epoch_seconds(fraction=True), col.end.epoch_seconds(fraction=True), when(untimed).then(object_key.time.iso8601())),
             "start_time":     col.start.epoch_seconds(fraction=True),

@@ -59,12 +59,12 @@ def journal(program: str) -> str:
     return rf"(?P<program>{program}){SEPARATOR} *"
 
 
-def said(before: Before, program: str, message: str, drop: str | None = None) -> Pattern:
+def message_pattern(before: Before, program: str, message: str, drop: str | None = None) -> Pattern:
     """Lines of a program with a message of this form; the whole message is kept too."""
     return Pattern(rf"{before(program)}(?P<message>{message}) ?", drop=drop)
 
 
-def said_again(before: Before, program: str, message: str) -> Pattern:
+def repeated_pattern(before: Before, program: str, message: str) -> Pattern:
     """What rsyslog writes for equal messages after the first, with how many there were."""
     return Pattern(rf"{before(program)}message repeated (?P<repeated>\d+) times: \[ ?(?P<message>{message}) ?\] ?")
 
@@ -119,12 +119,12 @@ MESSAGES = (
 def layouts(before: Before) -> tuple[Pattern, ...]:
     """Every message, whatever carries it; what is none of them is counted."""
     return (
-        *(said(before, program, message) for program, message in MESSAGES),
-        *(said_again(before, program, message) for program, message in MESSAGES),
-        said(before, ACCOUNTS, "group (?:added to|changed in) .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
-        said(before, SSHD, "Received disconnect from .*|Disconnected from .*|Connection (?:closed|reset) by .*", drop="sshd: end of a connection, without a user"),
-        said(before, PROGRAMS, ".*", drop="says neither who signed in nor what account was changed"),
-        said(before, ANY, ".*", drop=ELSEWHERE),
+        *(message_pattern(before, program, message) for program, message in MESSAGES),
+        *(repeated_pattern(before, program, message) for program, message in MESSAGES),
+        message_pattern(before, ACCOUNTS, "group (?:added to|changed in) .*|(?:add|delete) '[^']+' (?:to|from) shadow group .*|group '[^']+' removed from .*|removed shadow group .*", drop=AGAIN),
+        message_pattern(before, SSHD, "Received disconnect from .*|Disconnected from .*|Connection (?:closed|reset) by .*", drop="sshd: end of a connection, without a user"),
+        message_pattern(before, PROGRAMS, ".*", drop="says neither who signed in nor what account was changed"),
+        message_pattern(before, ANY, ".*", drop=ELSEWHERE),
     )  # fmt: skip
 
 

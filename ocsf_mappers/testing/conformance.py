@@ -65,7 +65,7 @@ def conform(where: str | Path, samples: str | Path | None = None, *, update_gold
         update_golden: Write the goldens instead.
 
     Raises:
-        AssertionError: Something does not hold; all of it is said.
+        AssertionError: Something does not hold; the message names all of it.
         ConfigError: There is no such source.
     """
     path = Path(where)

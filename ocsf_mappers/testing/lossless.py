@@ -206,7 +206,7 @@ def _json(text: str) -> Any:
 _ADDRESS = re.compile(r"[0-9a-f.:]*[.:][0-9a-f.:]+")
 
 
-def told_apart(mapper: Mapper, chunk: Chunk) -> Chunk:
+def with_distinct_values(mapper: Mapper, chunk: Chunk) -> Chunk:
     """The chunk with a different value in each place that does not steer the mapping."""
     table, steering_paths = chunk.records, steering(mapper.name)
     if "_raw" in table.column_names:

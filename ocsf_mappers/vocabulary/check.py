@@ -61,14 +61,14 @@ def check(mapper: Mapper) -> None:
 
 
 def _problems(checks: Iterable[tuple[str, Callable[[], None]]]) -> list[str]:
-    found = []
+    problems = []
     for path, part in checks:
         try:
             part()
         except OcsfMappersError as error:
             message = str(error)
-            found.append(message if message.startswith(path) else f"{path}: {message}")
-    return list(dict.fromkeys(found))
+            problems.append(message if message.startswith(path) else f"{path}: {message}")
+    return list(dict.fromkeys(problems))
 
 
 def _checks(mapper: Mapper) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -121,11 +121,11 @@ def _check_row(mapper: Mapper, event: EventMap, path: str, value: Word) -> None:
 
 
 def _check_observables(mapper: Mapper) -> None:
-    known = set(schema.load().observable_captions.values())
+    captions = set(schema.load().observable_captions.values())
     for path, given in mapper.observables.items():
         for caption in [given] if isinstance(given, str) else given:
-            if caption not in known:
-                raise MappingError(f"{path}: no observable type {caption!r}{nearest(caption, known)}")
+            if caption not in captions:
+                raise MappingError(f"{path}: no observable type {caption!r}{nearest(caption, captions)}")
 
 
 def _resolve(event: EventMap, path: str) -> tuple[schema.Attribute, str]:
@@ -141,7 +141,7 @@ def _resolve(event: EventMap, path: str) -> tuple[schema.Attribute, str]:
 
 def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
     """Class and path of what the mapper maps and this OCSF version does not have."""
-    found = [
+    mapped = [
         (event, name)
         for event in mapper.events
         for path, word in event.words.items()
@@ -150,7 +150,7 @@ def lacking(mapper: Mapper, version: str) -> list[tuple[str, str]]:
     facts = schema.load(version)
     missing = [
         (event.event_class, name)
-        for event, name in found
+        for event, name in mapped
         if facts.find(event.event_class, name, event.all_profiles) is None
     ]
     return list(dict.fromkeys(missing))
@@ -167,8 +167,8 @@ def _check_shape(path: str, attribute: schema.Attribute, base: str, word: Word) 
     if made and not attribute.is_array:
         raise MappingError(f"{path}: each() makes a list of objects, and this is no list")
     if not made and not base:
-        wanted = "a list of objects: make it by each()" if attribute.is_array else "an object: map what is in it"
-        raise MappingError(f"{path} is {wanted}")
+        expected = "a list of objects: make it by each()" if attribute.is_array else "an object: map what is in it"
+        raise MappingError(f"{path} is {expected}")
     sources = [part.inner.inner if isinstance(part.inner, Every) else part.inner for part in made] or [word]
     words = [inner for source in sources for inner in source.every()]
     if any(isinstance(inner, Each | Every) for inner in words):

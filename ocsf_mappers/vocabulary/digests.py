@@ -110,7 +110,7 @@ class Digests:
     keys: str
 
     def __post_init__(self) -> None:
-        """Refuses patterns that do not tell account and region.
+        """Refuses patterns without places for account and region.
 
         Raises:
             MappingError: Names the pattern.

@@ -71,16 +71,16 @@ class EachOf(Word):
 
     def sql(self, at: Resolver) -> str:
         element = _Element(at)
-        found = elements(self.inner.sql(at))
+        items = elements(self.inner.sql(at))
         if self.where is not None:
-            found = f"list_filter({found}, lambda e: {self.where.sql(element)})"
+            items = f"list_filter({items}, lambda e: {self.where.sql(element)})"
         if self.text is not None:
-            found = f"list_transform({found}, lambda e: {self.text.sql(element)})"
+            items = f"list_transform({items}, lambda e: {self.text.sql(element)})"
         else:
             taken = f"json_extract_string(e, {sqltext.text(json_path(self.path or ''))})"
-            found = f"list_transform({found}, lambda e: {taken})"
-            found = f"flatten({found})" if "[]" in (self.path or "") else found
-        texts = f"list_transform({found}, lambda e: {without_blank('e', at.blank((ELEMENT,)))})"
+            items = f"list_transform({items}, lambda e: {taken})"
+            items = f"flatten({items})" if "[]" in (self.path or "") else items
+        texts = f"list_transform({items}, lambda e: {without_blank('e', at.blank((ELEMENT,)))})"
         return f"nullif(list_filter({texts}, lambda e: e IS NOT NULL), []::VARCHAR[])"
 
     @property
@@ -93,10 +93,10 @@ class EachOf(Word):
             yield from self.inner.consumed(at, both(condition, is_array))
 
     def explain(self, words: Explained) -> str:
-        said = [words.of(self.inner), *([self.path] if self.path else [])]
-        said += [words.of(self.text)] if self.text else []
-        said += [f"where {words.of(self.where)}"] if self.where else []
-        return f"each_of({', '.join(said)})"
+        arguments = [words.of(self.inner), *([self.path] if self.path else [])]
+        arguments += [words.of(self.text)] if self.text else []
+        arguments += [f"where {words.of(self.where)}"] if self.where else []
+        return f"each_of({', '.join(arguments)})"
 
 
 class _Element(Resolver):
@@ -171,8 +171,8 @@ def parts(word: Word) -> tuple[Each, ...]:
     if isinstance(word, Each):
         return (word,)
     items = word.items if isinstance(word, ListOf) else ()
-    found = tuple(item for item in items if isinstance(item, Each))
-    return found if len(found) == len(items) else ()
+    objects = tuple(item for item in items if isinstance(item, Each))
+    return objects if len(objects) == len(items) else ()
 
 
 def element_fields(word: Word) -> Iterator[tuple[str, Word]]:

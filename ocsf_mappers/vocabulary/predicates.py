@@ -9,7 +9,7 @@ from ocsf_mappers import sqltext
 from ocsf_mappers.vocabulary.values import Case, Coalesce
 from ocsf_mappers.vocabulary.word import Explained, Resolver, Word, quoted
 
-_SAID = {"regexp_matches": "matches", "starts_with": "starts with", "ends_with": "ends with"}
+_VERBS = {"regexp_matches": "matches", "starts_with": "starts with", "ends_with": "ends with"}
 
 
 class Claim(Word):
@@ -83,8 +83,8 @@ class IsUnread(Claim):
     values: tuple[Word, ...]
 
     def sql(self, at: Resolver) -> str:
-        found = " AND ".join(at.is_unread(value) for value in self.values)
-        return found if len(self.values) == 1 else f"({found})"
+        condition = " AND ".join(at.is_unread(value) for value in self.values)
+        return condition if len(self.values) == 1 else f"({condition})"
 
     def explain(self, words: Explained) -> str:
         return self._missing.explain(words)
@@ -127,12 +127,12 @@ class Test(Claim):
     argument: str
 
     def sql(self, at: Resolver) -> str:
-        found = f"{self.function}({self.inner.sql(at)}, {sqltext.text(self.argument)})"
-        return at.shared(self, found) if self.function == "regexp_matches" else found
+        call = f"{self.function}({self.inner.sql(at)}, {sqltext.text(self.argument)})"
+        return at.shared(self, call) if self.function == "regexp_matches" else call
 
     def explain(self, words: Explained) -> str:
         shown = words.pattern(self.argument) if self.function == "regexp_matches" else quoted(self.argument)
-        return f"{words.whole(self.inner)} {_SAID.get(self.function, self.function)} {shown}"
+        return f"{words.whole(self.inner)} {_VERBS.get(self.function, self.function)} {shown}"
 
 
 @dataclass(frozen=True)

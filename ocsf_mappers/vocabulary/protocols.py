@@ -40,14 +40,14 @@ PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 """Name of an IP protocol in lower case -> its number, as text."""
 
 
-def connection_protocol(said: Expr) -> Mapping[str, Expr]:
+def connection_protocol(protocol: Expr) -> Mapping[str, Expr]:
     """Name and number in `connection_info` of an IP protocol that is given by its name.
 
     A name that is not IANA's stays as it is, and has no number.
     """
-    name = said.lower()
-    known = name.is_in(*PROTOCOL_NUMBERS)
+    name = protocol.lower()
+    is_registered = name.is_in(*PROTOCOL_NUMBERS)
     return {
-        "connection_info.protocol_name": when(known).then(name).otherwise(said),
-        "connection_info.protocol_num": when(known).then(name.replace(PROTOCOL_NUMBERS)),
+        "connection_info.protocol_name": when(is_registered).then(name).otherwise(protocol),
+        "connection_info.protocol_num": when(is_registered).then(name.replace(PROTOCOL_NUMBERS)),
     }

@@ -88,8 +88,8 @@ class RecordShape:
         dotted = ".".join(path)
         if path in self.objects:
             raise MappingError(f"{dotted} is an object with declared members; name one of them")
-        known = [".".join(leaf) for leaf in self.leaves]
-        raise MappingError(f"the record has no column {dotted!r}{nearest(dotted, known)}")
+        columns = [".".join(leaf) for leaf in self.leaves]
+        raise MappingError(f"the record has no column {dotted!r}{nearest(dotted, columns)}")
 
     def check_names(self) -> None:
         """Refuse members that no query can tell apart or spell.
@@ -165,17 +165,17 @@ def flatten(pairs: str, depth: int = FLATTEN_DEPTH) -> str:
     # The members come out of one pass over the text: to look each up by its name takes time and memory that grow with
     # the square of their number.
     entries = f"map_entries(from_json({item}.value, '\"MAP(VARCHAR, JSON)\"'))"
-    wanted = f"list_filter({entries}, lambda {entry}: list_contains({item}.skip, {entry}.key) IS NOT TRUE)"
+    kept = f"list_filter({entries}, lambda {entry}: list_contains({item}.skip, {entry}.key) IS NOT TRUE)"
     member = (
         f"{{'key': {item}.prefix || {entry}.key, 'prefix': {item}.prefix || {entry}.key || '.', "
         f"'value': {entry}.value, 'skip': NULL::VARCHAR[]}}"
     )
-    inner = flatten(f"list_transform({wanted}, lambda {entry}: {member})", depth - 1)
+    inner = flatten(f"list_transform({kept}, lambda {entry}: {member})", depth - 1)
     unique = f"len(json_keys({item}.value)) = list_unique(json_keys({item}.value))"
     # Most objects hold no object, and their members need no second look.
     plain = f"strpos({item}.value[2:], '{{') = 0"
     text = f"{{'key': {item}.prefix || {entry}.key, 'value': json_extract_string({entry}.value, '$')}}"
-    texts = f"list_filter(list_transform({wanted}, lambda {entry}: {text}), lambda {entry}: {entry}.value IS NOT NULL)"
+    texts = f"list_filter(list_transform({kept}, lambda {entry}: {text}), lambda {entry}: {entry}.value IS NOT NULL)"
     return (
         f"flatten(list_transform({pairs}, lambda {item}: CASE coalesce(json_type({item}.value), 'NULL') "
         f"WHEN 'NULL' THEN [] WHEN 'OBJECT' THEN CASE WHEN NOT ({unique}) THEN {one} WHEN {plain} THEN {texts} "

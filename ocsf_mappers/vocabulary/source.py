@@ -260,8 +260,8 @@ class Source:
             MappingError: Names the part.
         """
         for name, kind in (("mapper", Mapper), ("delivery", Delivery), ("marks", Marks)):
-            if not isinstance(found := getattr(self, name), kind):
-                raise MappingError(f"{name}: give a {kind.__name__}, not a {type(found).__name__}")
+            if not isinstance(part := getattr(self, name), kind):
+                raise MappingError(f"{name}: give a {kind.__name__}, not a {type(part).__name__}")
         if not isinstance(self.digests, Digests | None):
             raise MappingError(f"digests: give Digests(...), not a {type(self.digests).__name__}")
         if not isinstance(self.switches, tuple) or not all(isinstance(item, Switches) for item in self.switches):

@@ -37,8 +37,8 @@ class Replace(Word):
         if self.otherwise is not None:
             yield from self.otherwise.results()
 
-    def gives_only(self, known: Collection[str]) -> bool:
-        return self.otherwise is not None and _all_known(self.pairs, self.otherwise, known)
+    def gives_only(self, texts: Collection[str]) -> bool:
+        return self.otherwise is not None and _gives_only(self.pairs, self.otherwise, texts)
 
     @property
     def passes_text(self) -> bool:
@@ -48,8 +48,8 @@ class Replace(Word):
         if self.otherwise is None:
             yield from self.inner.consumed(at, condition)
         else:
-            known = ", ".join(sqltext.text(old) for old, _ in self.pairs)
-            yield from self.inner.consumed(at, both(condition, f"{self.inner.sql(at)} IN ({known})"))
+            keys = ", ".join(sqltext.text(old) for old, _ in self.pairs)
+            yield from self.inner.consumed(at, both(condition, f"{self.inner.sql(at)} IN ({keys})"))
 
     def explain(self, words: Explained) -> str:
         return _explained_table("replace", self.inner, self.pairs, self.otherwise, words)
@@ -68,8 +68,8 @@ class Classed(Word):
         yield from (new for _, new in self.pairs)
         yield from self.otherwise.results()
 
-    def gives_only(self, known: Collection[str]) -> bool:
-        return _all_known(self.pairs, self.otherwise, known)
+    def gives_only(self, texts: Collection[str]) -> bool:
+        return _gives_only(self.pairs, self.otherwise, texts)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class ReplacePrefix(Classed):
     otherwise: Word
 
     def spelled(self, at: Resolver, spelling: Spelling) -> str:
-        found = Prefix(self.inner, tuple(old for old, _ in self.pairs)).sql(at)
+        prefix = Prefix(self.inner, tuple(old for old, _ in self.pairs)).sql(at)
         grouped: dict[str, list[str]] = {}
         for old, new in self.pairs:
             grouped.setdefault(spelling.constant(new), []).append(sqltext.text(old.lower()))
-        branches = " ".join(f"WHEN {found} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
+        branches = " ".join(f"WHEN {prefix} IN ({', '.join(olds)}) THEN {new}" for new, olds in grouped.items())
         rest = self.otherwise.spelled(at, spelling)
         return f"CASE WHEN {self.inner.sql(at)} IS NULL THEN NULL {branches} ELSE {rest} END"
 
@@ -206,8 +206,8 @@ class Epoch(Word):
         cut = f"floor({decimal} * {self.micros})::BIGINT"
         shaped = f"regexp_full_match({text}, '[0-9]+([.][0-9]+)?')"
         # Nearly all are whole, and those are read at once.
-        found = f"coalesce({whole}, CASE WHEN {shaped} AND {decimal} BETWEEN 0 AND {limit} THEN {cut} END)"
-        return at.shared(self, found)
+        micros = f"coalesce({whole}, CASE WHEN {shaped} AND {decimal} BETWEEN 0 AND {limit} THEN {cut} END)"
+        return at.shared(self, micros)
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         # Each time answers for its own text: in coalesce(start, end) a good end does not carry a bad start over.
@@ -239,8 +239,8 @@ class Iso8601(Word):
         )
         # A cast with time zones costs ten times one without, and nearly every log writes Z.
         utc = f"ends_with({text}, 'Z') THEN epoch_us(try_cast({text} AS TIMESTAMP))"
-        found = f"CASE WHEN NOT {shaped} THEN NULL WHEN {utc} ELSE epoch_us(try_cast({text} AS TIMESTAMPTZ)) END"
-        return at.shared(self, found)
+        micros = f"CASE WHEN NOT {shaped} THEN NULL WHEN {utc} ELSE epoch_us(try_cast({text} AS TIMESTAMPTZ)) END"
+        return at.shared(self, micros)
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         # What is finer than a microsecond would be lost: then the text stays in `unmapped` as well.
@@ -255,8 +255,8 @@ class Iso8601(Word):
         return f"iso8601({words.of(self.inner)})"
 
 
-def _all_known(pairs: tuple[tuple[object, str], ...], otherwise: Word, known: Collection[str]) -> bool:
-    return all(new in known for _, new in pairs) and otherwise.gives_only(known)
+def _gives_only(pairs: tuple[tuple[object, str], ...], otherwise: Word, texts: Collection[str]) -> bool:
+    return all(new in texts for _, new in pairs) and otherwise.gives_only(texts)
 
 
 def _explained_table(
@@ -265,6 +265,6 @@ def _explained_table(
     olds: dict[str, list[str]] = {}
     for old, new in pairs:
         olds.setdefault(new, []).append(quoted(old))
-    parts = [f"{', '.join(found)} -> {quoted(new)}" for new, found in olds.items()]
+    parts = [f"{', '.join(old_texts)} -> {quoted(new)}" for new, old_texts in olds.items()]
     last = [] if otherwise is None else [f"else {words.whole(otherwise)}"]
     return f"{name}({'; '.join([words.of(inner), *parts, *last])})"

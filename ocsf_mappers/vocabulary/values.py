@@ -33,7 +33,7 @@ class Column(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at(self.path) if self.as_written else at.known(self.path)
+        return at(self.path) if self.as_written else at.nonblank(self.path)
 
     @property
     def passes_text(self) -> bool:
@@ -48,7 +48,7 @@ class Column(Word):
 
 def columns(word: Word) -> Iterator[Column]:
     """Every column that a word names, conditions included; of lists those that their elements come from."""
-    return (found for found in word.every() if isinstance(found, Column))
+    return (inner for inner in word.every() if isinstance(inner, Column))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,8 @@ class Literal(Word):
     def results(self) -> Iterator[str | int]:
         yield self.value
 
-    def gives_only(self, known: Collection[str]) -> bool:
-        return self.value in known
+    def gives_only(self, texts: Collection[str]) -> bool:
+        return self.value in texts
 
     @property
     def is_constant(self) -> bool:
@@ -124,13 +124,13 @@ class Json(Word):
     as_written: bool = False
 
     def sql(self, at: Resolver) -> str:
-        return at.member(self) if self.as_written else at.known_member(self, at.blank((ELEMENT,)))
+        return at.member(self) if self.as_written else at.nonblank_member(self, at.blank((ELEMENT,)))
 
     def taken(self, at: Resolver) -> str:
         """SQL that takes the member out where it is needed, which may be in few records."""
-        found = f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
+        member = f"json_extract_string({self.inner.sql(at)}, {sqltext.pointer(*self.keys)})"
         # a member is JSON, what a word makes may be any text
-        return found if isinstance(self.inner, Column) else f"TRY({found})"
+        return member if isinstance(self.inner, Column) else f"TRY({member})"
 
     @property
     def passes_text(self) -> bool:
@@ -182,7 +182,7 @@ class Coalesce(Word):
             before.append(text)
 
     def time_text(self, at: Resolver) -> str | None:
-        texts = [found for item in self.items if (found := item.time_text(at))]
+        texts = [text for item in self.items if (text := item.time_text(at))]
         return f"coalesce({', '.join(texts)})"
 
     def explain(self, words: Explained) -> str:
@@ -274,8 +274,8 @@ class Case(Word):
         for value in self.given:
             yield from value.results()
 
-    def gives_only(self, known: Collection[str]) -> bool:
-        return all(value.gives_only(known) for value in self.given)
+    def gives_only(self, texts: Collection[str]) -> bool:
+        return all(value.gives_only(texts) for value in self.given)
 
     @property
     def passes_text(self) -> bool:
@@ -288,8 +288,8 @@ class Case(Word):
 
     @property
     def default(self) -> str | None:
-        found = {value.default for value in self.given}
-        return found.pop() if len(found) == 1 else None
+        defaults = {value.default for value in self.given}
+        return defaults.pop() if len(defaults) == 1 else None
 
     def consumed(self, at: Resolver, condition: str | None = None) -> Iterator[Consumption]:
         missed: list[str] = []

@@ -43,7 +43,7 @@ class Resolver(ABC):
     def blank(self, path: Path) -> tuple[str, ...]:
         """The texts that say nothing in a column; none in one that holds JSON."""
 
-    def known(self, path: Path) -> str:
+    def nonblank(self, path: Path) -> str:
         """SQL for a column, null where its text says nothing."""
         return without_blank(self(path), self.blank(path))
 
@@ -51,7 +51,7 @@ class Resolver(ABC):
         """SQL for a member of a JSON value, as text; here it is taken out where it is needed."""
         return word.taken(self)
 
-    def known_member(self, word: Member, blank: tuple[str, ...]) -> str:
+    def nonblank_member(self, word: Member, blank: tuple[str, ...]) -> str:
         """SQL for a member of a JSON value, null where its text says nothing."""
         return without_blank(self.member(word), blank)
 
@@ -136,7 +136,7 @@ class Word(ABC):
         """The constants that it can give."""
         yield from ()
 
-    def gives_only(self, known: Collection[str]) -> bool:
+    def gives_only(self, texts: Collection[str]) -> bool:
         """Whether it gives only these texts, whatever the record holds."""
         return False
 

@@ -130,7 +130,7 @@ S3_OBJECT_CALLS = (
     " ListObjects ListParts PutObject PutObjectAcl PutObjectTagging RestoreObject SelectObjectContent UploadPart"
     " UploadPartCopy"
 ).split()
-"""Data events, told by name in records older than `managementEvent` and `eventCategory`."""
+"""Data events, recognized by name in records older than `managementEvent` and `eventCategory`."""
 
 IPV4 = r"^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$"
 IPV6 = r"^[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,7}(:\d+\.\d+\.\d+\.\d+)?$"

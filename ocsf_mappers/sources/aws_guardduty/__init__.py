@@ -3,7 +3,7 @@
 Format: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Finding.html
 Severity: https://docs.aws.amazon.com/guardduty/latest/ug/guardduty_findings-severity.html
 Record: one finding as it is at `updatedAt`. GuardDuty sends a finding again, with the same `id` and a higher `count`,
-each time the activity goes on: every telling is an event, and the view `guardduty_latest` shows the last one of each.
+each time the activity goes on: every update is an event, and the view `guardduty_latest` shows the last one of each.
 Files of the S3 export hold one finding a line; EventBridge passes a finding on as `detail`; GetFindings, the AWS CLI
 and boto3 give `{"Findings": [...]}` with every member's name beginning with a capital.
 Quirks: the member that describes a resource or an action is there or not, whatever `resourceType` and `actionType` say;

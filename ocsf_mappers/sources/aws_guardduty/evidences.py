@@ -26,13 +26,13 @@ domain, caller, probe = col.domainDetails.domain, col.remoteAccountDetails, acti
 inbound = coalesce(action.networkConnectionAction.json("connectionDirection"), "UNKNOWN") == "INBOUND"
 login = outer.service.action.rdsLoginAttemptAction
 # `value` holds the other members once more as text; where it says nothing, they stay in `unmapped`
-said_more = coalesce(service.additionalInfo.json("value"), "")
+additional_text = coalesce(service.additionalInfo.json("value"), "")
 context = col.context
 started = coalesce(col.process.pid, col.process.uuid, col.process.name).is_not_null()
 
 
 def principal_arn() -> Expr:
-    """The ARN of the principal of an access key, as CloudTrail has it; null where the finding does not tell enough.
+    """The ARN of the principal of an access key, as CloudTrail has it; null where the finding has too little.
 
     A user's path is not known. Names of users are unique in an account whatever the path, so that the ARN without it is
     no other user's.
@@ -236,5 +236,5 @@ EVIDENCES = [
     # what GuardDuty knew, and what was unusual
     service.evidence.threatIntelligenceDetails.each({"data": element}),
     service.detection.anomaly.each({"data": element}),
-    service.additionalInfo.where(~said_more.is_in("", "{}", '{"sample":true}')).each({"data": element}),
+    service.additionalInfo.where(~additional_text.is_in("", "{}", '{"sample":true}')).each({"data": element}),
 ]  # fmt: skip

@@ -44,19 +44,19 @@ def labels(tags: Expr) -> Expr:
     return tags.each_of(text=text("{}={}", col.key, coalesce(col.value, "")))
 
 
-def protocol(said: Expr) -> Fields:
+def protocol(value: Expr) -> Fields:
     """An IP protocol given by name or number. Zero is what GuardDuty writes where it knows none."""
-    name, number = said.lower(), said.matches("^[0-9]+$")
+    name, number = value.lower(), value.matches("^[0-9]+$")
     return {
-        "protocol_name": when(~number & name.is_in(*PROTOCOL_NUMBERS)).then(name).when(~number).then(said)
-                         .when(number & (said != "0") & said.is_in(*PROTOCOL_NAMES)).then(said.replace(PROTOCOL_NAMES)),
-        "protocol_num":  when(number).then(said)
+        "protocol_name": when(~number & name.is_in(*PROTOCOL_NUMBERS)).then(name).when(~number).then(value)
+                         .when(number & (value != "0") & value.is_in(*PROTOCOL_NAMES)).then(value.replace(PROTOCOL_NAMES)),
+        "protocol_num":  when(number).then(value)
                          .when(name.is_in(*PROTOCOL_NUMBERS)).then(name.replace(PROTOCOL_NUMBERS)),
     }  # fmt: skip
 
 
 def hashes(fingerprint: Expr) -> Expr:
-    """One fingerprint, its algorithm told by its length."""
+    """One fingerprint, its algorithm known by its length."""
     return element.each({
         "value":        fingerprint,
         "algorithm_id": when(fingerprint.matches("^[0-9A-Fa-f]{64}$")).then("SHA-256")
@@ -77,7 +77,7 @@ def file(path: Expr, fingerprint: Expr | None = None) -> Obj:
 
 
 def place(at: Column) -> Obj:
-    """An address, where it is and whose it is. Place and network are not said without an address."""
+    """An address, where it is and whose it is. Place and network are left out without an address."""
     country, coordinates, organization = at.country, at.geoLocation, at.organization
     lat, lon = coalesce(coordinates.lat, coordinates.latitude), coalesce(coordinates.lon, coordinates.longitude)
     return obj({

@@ -2,7 +2,7 @@
 
 Format: https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format.html (ASFF, 2018-10-08)
 Record: one finding as it is at `UpdatedAt`. A finding is sent again, with the same `Id`, each time its product looks
-at it again or somebody suppresses, notes or resolves it: every telling is an event, and the view `security_hub_latest`
+at it again or somebody suppresses, notes or resolves it: every update is an event, and the view `security_hub_latest`
 shows the last one of each. EventBridge passes findings on in `detail.findings`; GetFindings gives `{"Findings": [...]}`.
 Quirks: a customer's change (workflow, note, severity) leaves `UpdatedAt` alone, which is the product's; what is unknown
 is left out, or `{}`; before 2020 a severity has a number and no label; names in `ProductFields` hold `/` and `:`.

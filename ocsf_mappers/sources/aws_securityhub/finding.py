@@ -54,7 +54,7 @@ COMMON: Fields = {
     "severity_id": coalesce(rated(severity), "Unknown"),
     # as the product rates it, where a customer changed that
     "vendor_attributes.severity_id": rated(provided),
-    # somebody was told: the text itself stays in `unmapped`
+    # somebody was notified: the text itself stays in `unmapped`
     "status_id":   when(workflow == "NOTIFIED").then("In Progress").otherwise(
         workflow.replace(NEW="New", SUPPRESSED="Suppressed", RESOLVED="Resolved")
     ),

@@ -143,13 +143,13 @@ class Chain:
         self._read = read
         self._closed = closed
         self._unchecked: _Unchecked | None = None
-        self._said: dict[str, str] = {}
+        self._named_signatures: dict[str, str] = {}
         self._recent: OrderedDict[str, Entry] = OrderedDict()
 
     def add(self, entry: Entry) -> Iterator[Fault]:
         """Takes the next digest; gives what is wrong with those that are through."""
         before, earlier = self.last, None
-        self._signatures.check(entry, self._said.pop(entry.key, None))
+        self._signatures.check(entry, self._named_signatures.pop(entry.key, None))
         if entry.digest and entry.digest.previous:
             earlier = yield from self._link(entry, entry.digest)
         elif entry.digest and before and not self.proof.backfill:
@@ -178,9 +178,9 @@ class Chain:
         """Ends the chain."""
         for entry in self._recent.values():
             yield from self._close(entry)
-        yield from self._tell_unchecked()
+        yield from self._report_unchecked()
 
-    def _tell_unchecked(self) -> Iterator[Fault]:
+    def _report_unchecked(self) -> Iterator[Fault]:
         """The digests that follow each other and whose signature was not checked for one reason: a key, say."""
         if run := self._unchecked:
             self._unchecked = None
@@ -196,8 +196,8 @@ class Chain:
         if earlier is None and key and (self.last or not self.window.start or digest.start > self.window.start):
             earlier = self._read(key)
             # Backfill digests name each other in the order in which they were made, not in that of their hours.
-            if earlier and digest.previous_signature and len(self._said) < REMEMBERED:
-                self._said[key] = digest.previous_signature
+            if earlier and digest.previous_signature and len(self._named_signatures) < REMEMBERED:
+                self._named_signatures[key] = digest.previous_signature
         if earlier is None:
             if self.window.start and digest.start <= self.window.start:
                 return None  # what was before is not asked for
@@ -247,13 +247,13 @@ class Chain:
         if entry.digest and [what for what, _ in entry.faults] == [NOT_CHECKED]:
             reason = entry.faults[0][1]
             if self._unchecked and self._unchecked.reason != reason:
-                yield from self._tell_unchecked()
+                yield from self._report_unchecked()
             if self.window.concerns(entry.start, entry.end):
                 self._unchecked = self._unchecked or _Unchecked(reason, entry)
                 self._unchecked.end = entry.end
                 self._unchecked.number += 1
         else:
-            yield from self._tell_unchecked()
+            yield from self._report_unchecked()
             if entry.faults:
                 reasons = "; ".join(dict.fromkeys(reason for _, reason in entry.faults))
                 yield self.fault(entry.faults[0][0], entry.uri, reasons, entry.start, entry.end)

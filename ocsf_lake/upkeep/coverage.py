@@ -299,7 +299,7 @@ class _Judge:
                 codes[hour - self.start] = _CODE[Cover.PRESENT]
         self._silences(stream, calls, result)
         self._proofs(stream, calls, result)
-        self._known(stream, result)
+        self._not_in_lake(stream, result)
         for call in calls:
             self._note(call, result)
         self._went(stream, result)
@@ -352,8 +352,8 @@ class _Judge:
 
     # -- by digests ---------------------------------------------------------------------------------------------------
     def _proofs(self, stream: Stream, calls: Sequence[Change], result: Covered) -> None:
-        found = registry.sources().get(stream.name.source)
-        if found is None or found.digests is None:
+        registered = registry.sources().get(stream.name.source)
+        if registered is None or registered.digests is None:
             return
         name = stream.name
         span = proofs.text(time_of(self.start)), proofs.text(time_of(self.end))
@@ -408,7 +408,7 @@ class _Judge:
         return {ref.uri for ref in objects.done(self.connection, uris)}
 
     # -- by the ledger ------------------------------------------------------------------------------------------------
-    def _known(self, stream: Stream, result: Covered) -> None:
+    def _not_in_lake(self, stream: Stream, result: Covered) -> None:
         """Objects that are known and not in the lake."""
         for hour in stream.planned:
             if self.start <= hour < self.end and not stream.hours[hour]:
@@ -430,8 +430,8 @@ class _Judge:
 
     def _went(self, stream: Stream, result: Covered) -> None:
         """Says of days whose events a retention removed that it did; that they were read stays true."""
-        found = registry.sources().get(stream.name.source)
-        for table in found.mapper.tables if found else ():
+        registered = registry.sources().get(stream.name.source)
+        for table in registered.mapper.tables if registered else ():
             if table not in self.gone:
                 self.gone[table] = {
                     (account, name, day) for region, account, day in self.lake.files.gone(table)
@@ -488,6 +488,6 @@ def _hours(fault: Fault) -> range:
 
 
 def _late_hours(source: str) -> int:
-    found = registry.sources().get(source)
-    return found.delivery.late_hours if found else DAY_HOURS
+    registered = registry.sources().get(source)
+    return registered.delivery.late_hours if registered else DAY_HOURS
 

@@ -276,12 +276,12 @@ def _place(uri: str, source: str | None = None) -> _Place | None:
     """What the name of an object says; None for one of no source."""
     facts = discovery.of_key(uri)
     name = source or facts.source
-    found = registry.sources().get(name) if name else None
-    if found is None or name is None:
+    registered = registry.sources().get(name) if name else None
+    if registered is None or name is None:
         return None
-    counts = discovery.set_aside_reason(uri, found.mapper) is None
-    if counts and found.digests is not None and facts.kind is not None and facts.source == name:
-        counts = facts.kind == found.digests.logs.split("/")[2]
+    counts = discovery.set_aside_reason(uri, registered.mapper) is None
+    if counts and registered.digests is not None and facts.kind is not None and facts.source == name:
+        counts = facts.kind == registered.digests.logs.split("/")[2]
     stream = Name(name, facts.account or layout.UNKNOWN, facts.region or layout.UNKNOWN)
     return _Place(stream, _ORGANIZATION.search(uri) is not None, counts)
 

@@ -102,7 +102,7 @@ def write(
 
     Args:
         folder: Where: it must not be there, or be empty. It is made for its owner alone.
-        about: What the manifest says beside the events: lake, what was asked for, how many were found.
+        about: What the manifest has besides the events: lake, what was asked for, how many were found.
         items: The events.
         version: Of this program.
         time: Of the export, ISO 8601, UTC.

@@ -1,4 +1,4 @@
-"""A chain of digests: each one's signature, and what it says of the one before it. They come in the order of time."""
+"""A chain of digests: each one's signature, and its link to the one before it. They come in the order of time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
     Args:
         uri: The object.
         key: Its key from `AWSLogs/` on.
-        name: What its name says.
+        name: Its name, parsed.
         digest: What is in it; None where that is not to be had, or is not of this name.
         sha256: Of its content, hex.
         metadata: The signature that its metadata has.
@@ -44,7 +44,7 @@ class Entry:
         names: So many log files it names.
         made: When it was made, as far as that is known.
         faults: What is wrong with it, and why.
-        files: Log files of it that are as it says.
+        files: Log files of it that match.
         bytes: Of these, uncompressed.
     """
 
@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def start(self) -> datetime:
-        """Beginning of its time; as digests are made, where it does not say."""
+        """Beginning of its time; where it cannot be read, as digests are made."""
         return self.digest.start if self.digest else self.name.end - HOUR
 
     @property
@@ -118,7 +118,7 @@ class Chain:
 
     Args:
         place: Where it lies.
-        name: What the name of one of its digests says.
+        name: The name of one of its digests, parsed.
         window: The time that is asked for.
         signatures: Checks them.
         read: Key -> the digest file there, read; None where there is none.
@@ -221,7 +221,7 @@ class Chain:
         return earlier
 
     def _compare(self, entry: Entry, earlier: Entry, named: HashedObject, signature: str) -> None:
-        """Holds what a digest says of another one against that, and notes which of them is wrong."""
+        """Compares what a digest has about another one with that, and notes which of them is wrong."""
         tampered = earlier.signed is False
         self._signatures.check(earlier, signature)
         if tampered and earlier.signed:

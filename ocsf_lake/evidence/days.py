@@ -292,7 +292,7 @@ class Days:
                 yield self._about(entry, "log file missing", uri, "its digest names it, by a key that is none of AWS's")
         for key in named:
             self.named.setdefault(key, (entry.end.date(), []))[1].append(entry)
-        # What a digest names whose signature does not fit says nothing.
+        # What a digest names counts for nothing where its signature does not fit.
         if entry.signed is not False and self.run.window.concerns(entry.start, entry.end):
             items += [(entry, key, file) for key, file in named.items()]
 

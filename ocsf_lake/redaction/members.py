@@ -227,7 +227,7 @@ class _Pass:
 
 
 def _content(written: str) -> str:
-    """What a JSON string says, or its text where it is none."""
+    """The value of a JSON string, or its text where it is none."""
     if not written.startswith('"'):
         return written
     try:

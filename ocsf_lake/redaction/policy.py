@@ -37,7 +37,7 @@ UNKNOWN_ACCOUNT = "unknown"
 
 
 class Wishes(Protocol):
-    """What settings say of redaction."""
+    """The settings of redaction."""
 
     @property
     def redact(self) -> tuple[Rule, ...]:

@@ -364,7 +364,7 @@ def _end(text: str) -> int | None:
 
 
 def _content(written: str) -> str:
-    """What a JSON string says that stands between quotes."""
+    """The value of a JSON string, of which this stands between the quotes."""
     if "\\" in written:
         with suppress(ValueError):
             return str(json.loads(f'"{written}"', strict=False))

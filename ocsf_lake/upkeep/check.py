@@ -44,8 +44,8 @@ class Repair:
     """What a repair did.
 
     Args:
-        found: The disagreements before.
-        left: Those that are left.
+        found: The drift before.
+        left: The drift that is left.
         rebuilt: Batches whose files were rebuilt.
         moved: Files nobody wrote, by their names before.
         taken_back: Files that were written off as lost and are there again.
@@ -193,7 +193,7 @@ def _ending(result: Result) -> str:
 
 
 def repair_catalogs(lake: Lake) -> list[str]:
-    """Makes catalogs say what the ledger says, but of tables whose partitions somebody moves; gives those.
+    """Makes catalogs agree with the ledger, but of tables whose partitions somebody moves; gives those.
 
     Catalogs get to know of that before the ledger does, and would be given back what is to be removed.
     """

@@ -69,7 +69,7 @@ AT_ONCE = (rebuild.Passing, rebuild.Waiting)
 
 
 class Judge:
-    """Says what can be done about lost files; what is found of a partition or an object is remembered.
+    """Judges what can be done about lost files; results are kept for each partition and object.
 
     Args:
         lake: The lake, in which nothing may change meanwhile.

@@ -58,7 +58,7 @@ class Usual:
 
         Args:
             start: Silences that end before are left out.
-            end: Nothing is said from here on.
+            end: Slots from here on are left out.
         """
         if self.first is None:
             return

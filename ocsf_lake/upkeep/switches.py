@@ -1,6 +1,6 @@
 """Calls of AWS's API that changed what is recorded of a log, as CloudTrail has them in the lake.
 
-Which calls these are each source says itself, see `ocsf_mappers.vocabulary.source.Switches`.
+Each source declares which calls these are, see `ocsf_mappers.vocabulary.source.Switches`.
 """
 
 from __future__ import annotations

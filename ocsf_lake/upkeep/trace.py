@@ -155,7 +155,7 @@ class Traced:
 
 @dataclass
 class TraceResult:
-    """What was found.
+    """The events that were found, followed to their records.
 
     Args:
         lake: URI of the lake.
@@ -198,7 +198,7 @@ def asked(
         settings: How objects are reached; their mappers make the tables.
 
     Raises:
-        ConfigError: They say nothing, too much, or name a table that there is not.
+        ConfigError: They name no event, more than one, or a table that does not exist.
     """
     settings.use_mappers()
     if where.table is not None and where.table not in registry.tables():
@@ -407,7 +407,7 @@ def export(result: TraceResult, folder: Path, *, whole_objects: bool = False, li
     """Writes an evidence bundle, see `ocsf_lake.evidence.bundle`.
 
     Args:
-        result: What was found.
+        result: The events, as `trace` gives them.
         folder: Where: it must not be there, or be empty.
         whole_objects: With the raw objects as they are stored, where they are as they were read.
         limits: How far those may grow when they are decompressed.

@@ -3,7 +3,7 @@
 The readers of ingest find the record by its number, whatever the object is packed in. Whether the text that they give
 is what stands in the object, byte for byte, is not taken from them: it is looked for in the object's decompressed
 bytes. Where it is not there, as of a line that came inside the JSON of another service, the document that it came in
-is; of a row of Parquet, or of text in UTF-16, there is none, and that is said.
+is; of a row of Parquet, or of text in UTF-16, there is none, and the reason names that.
 """
 
 from __future__ import annotations

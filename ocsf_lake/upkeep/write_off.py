@@ -1,4 +1,4 @@
-"""Lost files that nothing can bring back: the lake goes on without their rows, if somebody says so.
+"""Lost files that nothing can bring back: the lake goes on without their rows, if somebody decides so.
 
 A file is lost that the ledger has and the store has not; a store that does not answer has lost nothing. What can be
 made again is left to `ocsf-lake catalog sync` and `ocsf-lake backfill --remap`. Of the others
@@ -104,7 +104,7 @@ def write_off(
         settings: The lake.
         table: Only files of this one.
         reason: Why it is to do without them.
-        by: Who says so; None for the user of this process.
+        by: Who decided it; None for the user of this process.
         all_of_them: Also those that could be made again if something was mended first, as access to raw objects.
         dry_run: Only report what would be done.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ocsf_lake.evidence.bundle import Verified
     from ocsf_lake.ledger.traced import TracedBatch
-    from ocsf_lake.upkeep.trace import Found, Traced
+    from ocsf_lake.upkeep.trace import Traced, TraceResult
     from ocsf_lake.upkeep.trace_record import RawState, Record
 
 EXAMPLE = "ocsf-lake trace 3e7dde78-ccd2-42b6-af53-70d47a7fae3c --lake demo_lake"
@@ -207,7 +207,7 @@ def _differ(number: int) -> str:
 
 
 # -- bundles ----------------------------------------------------------------------------------------------------------
-def _exported(traced: Found, folder: Path, digest: str, *, whole_objects: bool) -> Iterator[str]:
+def _exported(traced: TraceResult, folder: Path, digest: str, *, whole_objects: bool) -> Iterator[str]:
     for number, item in enumerate(traced.events, start=1):
         if not item.record.exact:
             yield f"event {number}: its record is not there byte for byte: {item.record.reason}"

@@ -69,7 +69,7 @@ def is_delivered(
 
     Args:
         ingested: What the lake has read.
-        named: What the digest says.
+        named: The log file as the digest names it.
         now: The object as it is now; None where there is none.
         sha256s: Of the object as it is now and of what each decompression gives, hex.
         fits: Whether the object now has the content that the digest names.

@@ -9,7 +9,7 @@ SHA256SUMS      of all files, for `sha256sum -c`
 ```
 
 Names of files are numbers; nothing that came with a log is part of one. Whoever can write a file can write the manifest
-too: what holds a bundle together is the manifest's own SHA-256, which is told when it is written and kept elsewhere.
+too: what holds a bundle together is the manifest's own SHA-256, which is printed at the export and kept elsewhere.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def write(
 
     Args:
         folder: Where: it must not be there, or be empty. It is made for its owner alone.
-        about: What the manifest says beside the events: lake, what was asked for, how many were found.
+        about: What the manifest has besides the events: lake, what was asked for, how many were found.
         items: The events.
         version: Of this program.
         time: Of the export, ISO 8601, UTC.
@@ -133,7 +133,7 @@ def write(
     data = json.dumps(manifest, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
     writing.put(MANIFEST, data)
     digest = hashlib.sha256(data).hexdigest()
-    writing.put(SUMS, _sums({name: found["sha256"] for name, found in writing.files.items()} | {MANIFEST: digest}))
+    writing.put(SUMS, _sums({name: entry["sha256"] for name, entry in writing.files.items()} | {MANIFEST: digest}))
     return digest
 
 
@@ -229,7 +229,7 @@ class Verified:
 
     Args:
         faults: What is wrong; nothing, if it is as it was written.
-        manifest_sha256: Of manifest.json, to be compared with the one that was told at the export.
+        manifest_sha256: Of manifest.json, to be compared with the one that was printed at the export.
         files: Files that were hashed.
         bytes: Their size.
         objects: Whole raw objects among them.
@@ -262,36 +262,38 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
         raise ConfigError(f"there is no folder {str(folder)!r}")
     if expected is not None and not _HEX.fullmatch(expected.strip().lower()):
         raise ConfigError(f"{expected!r} is no SHA-256: 64 hexadecimal digits")
-    found = Verified()
-    data = _read(folder, MANIFEST, MOST_MANIFEST, found)
+    verified = Verified()
+    data = _read(folder, MANIFEST, MOST_MANIFEST, verified)
     if data is None:
-        return found
+        return verified
     if len(data) > MOST_MANIFEST:
-        found.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: it has more than {MOST_MANIFEST:,} bytes"))
-        return found
-    found.manifest_sha256 = hashlib.sha256(data).hexdigest()
-    if expected is not None and expected.strip().lower() != found.manifest_sha256:
-        found.faults.append(Fault(MANIFEST, f"its SHA-256 is {found.manifest_sha256}, not the one that was expected"))
+        reason = f"it is no manifest of a bundle: it has more than {MOST_MANIFEST:,} bytes"
+        verified.faults.append(Fault(MANIFEST, reason))
+        return verified
+    verified.manifest_sha256 = hashlib.sha256(data).hexdigest()
+    if expected is not None and expected.strip().lower() != verified.manifest_sha256:
+        reason = f"its SHA-256 is {verified.manifest_sha256}, not the one that was expected"
+        verified.faults.append(Fault(MANIFEST, reason))
     try:
         manifest = json.loads(data, object_pairs_hook=_once)
         files = _checked(manifest)
     except (ValueError, RecursionError) as error:
-        found.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: {error}"))
-        return found
-    found.about = {name: manifest.get(name) for name in ("exported_at", "tool", "lake", "total")}
-    found.about["events"] = len(manifest["events"])
-    for name, wanted in sorted(files.items()):
-        _hash(folder, name, wanted, found)
-    sums = _sums({name: str(wanted["sha256"]) for name, wanted in files.items()} | {MANIFEST: found.manifest_sha256})
-    written = _read(folder, SUMS, len(sums), found)
+        verified.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: {error}"))
+        return verified
+    verified.about = {name: manifest.get(name) for name in ("exported_at", "tool", "lake", "total")}
+    verified.about["events"] = len(manifest["events"])
+    for name, entry in sorted(files.items()):
+        _hash(folder, name, entry, verified)
+    sums = _sums({name: str(entry["sha256"]) for name, entry in files.items()} | {MANIFEST: verified.manifest_sha256})
+    written = _read(folder, SUMS, len(sums), verified)
     if written is not None and written != sums:
-        found.faults.append(Fault(SUMS, "it has other hashes than the manifest"))
+        verified.faults.append(Fault(SUMS, "it has other hashes than the manifest"))
     for name in sorted(_there(folder)):
         if name not in files and name not in (MANIFEST, SUMS):
-            found.faults.append(Fault(name, "it is no file of the bundle"))
-    if not found.faults:
-        _hold_together(folder, manifest, found, limits or Limits())
-    return found
+            verified.faults.append(Fault(name, "it is no file of the bundle"))
+    if not verified.faults:
+        _hold_together(folder, manifest, verified, limits or Limits())
+    return verified
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -312,10 +314,10 @@ def _checked(manifest: Any) -> dict[str, dict[str, Any]]:
     files, events = manifest.get("files"), manifest.get("events")
     if not isinstance(files, dict) or not isinstance(events, list) or not all(isinstance(one, dict) for one in events):
         raise ValueError("it has no files and events")
-    for name, wanted in files.items():
-        if not _NAME.fullmatch(name) or name in (MANIFEST, SUMS) or not isinstance(wanted, dict):
+    for name, entry in files.items():
+        if not _NAME.fullmatch(name) or name in (MANIFEST, SUMS) or not isinstance(entry, dict):
             raise ValueError(f"{name!r} is no name of a file of a bundle")
-        if not isinstance(wanted.get("bytes"), int) or not _HEX.fullmatch(str(wanted.get("sha256"))):
+        if not isinstance(entry.get("bytes"), int) or not _HEX.fullmatch(str(entry.get("sha256"))):
             raise ValueError(f"{name} has no size and SHA-256")
     if not {README, EVENTS} <= files.keys():
         raise ValueError(f"{README} and {EVENTS} are not among its files")
@@ -343,87 +345,87 @@ def _there(folder: Path) -> Iterator[str]:
                 yield path.as_posix()
 
 
-def _opened(folder: Path, name: str, found: Verified) -> BufferedReader | None:
+def _opened(folder: Path, name: str, verified: Verified) -> BufferedReader | None:
     """A file of the bundle; a fault where it is missing or something else than a file."""
     path = folder / name
     try:
         if path.is_symlink() or (path.parent != folder and path.parent.is_symlink()):
-            found.faults.append(Fault(name, "it is a link, and no file"))
+            verified.faults.append(Fault(name, "it is a link, and no file"))
         elif not stat.S_ISREG(path.stat().st_mode):
-            found.faults.append(Fault(name, "it is no file"))
+            verified.faults.append(Fault(name, "it is no file"))
         else:
             return path.open("rb")
     except FileNotFoundError:
-        found.faults.append(Fault(name, "it is missing"))
+        verified.faults.append(Fault(name, "it is missing"))
     except OSError as error:
-        found.faults.append(Fault(name, f"it cannot be read: {error.strerror}"))
+        verified.faults.append(Fault(name, f"it cannot be read: {error.strerror}"))
     return None
 
 
-def _read(folder: Path, name: str, most: int, found: Verified) -> bytes | None:
-    file = _opened(folder, name, found)
+def _read(folder: Path, name: str, most: int, verified: Verified) -> bytes | None:
+    file = _opened(folder, name, verified)
     if file is None:
         return None
     with file:
         return file.read(most + 1)
 
 
-def _hash(folder: Path, name: str, wanted: Mapping[str, Any], found: Verified) -> None:
-    file = _opened(folder, name, found)
+def _hash(folder: Path, name: str, entry: Mapping[str, Any], verified: Verified) -> None:
+    file = _opened(folder, name, verified)
     if file is None:
         return
     with file:
         size = os.fstat(file.fileno()).st_size
-        if size != wanted["bytes"]:  # not hashed: it may be of any size
-            found.faults.append(Fault(name, f"it has {size:,} bytes, and the manifest says {wanted['bytes']:,}"))
+        if size != entry["bytes"]:  # not hashed: it may be of any size
+            verified.faults.append(Fault(name, f"it has {size:,} bytes, and the manifest says {entry['bytes']:,}"))
             return
         digest = hashlib.file_digest(file, "sha256")
-    found.files += 1
-    found.bytes += size
-    if digest.hexdigest() != wanted["sha256"]:
-        found.faults.append(Fault(name, "it has another SHA-256 than the manifest says"))
+    verified.files += 1
+    verified.bytes += size
+    if digest.hexdigest() != entry["sha256"]:
+        verified.faults.append(Fault(name, "it has another SHA-256 than the manifest says"))
 
 
-def _hold_together(folder: Path, manifest: Mapping[str, Any], found: Verified, limits: Limits) -> None:
+def _hold_together(folder: Path, manifest: Mapping[str, Any], verified: Verified, limits: Limits) -> None:
     """Whether records stand in the whole objects where the manifest says, and have the hashes that it says."""
     compared: set[str] = set()
     for event in manifest["events"]:
         named, record = event["files"], event["record"]
         if "record" in named and record.get("sha256") != manifest["files"][named["record"]]["sha256"]:
-            found.faults.append(Fault(named["record"], "the manifest says two different hashes of it"))
+            verified.faults.append(Fault(named["record"], "the manifest says two different hashes of it"))
         for what, offset in (("record", record.get("offset")), ("document", record.get("document_offset"))):
             if what not in named or "object" not in named or not isinstance(offset, int):
                 continue
             with (folder / named["object"]).open("rb") as whole, (folder / named[what]).open("rb") as part:
                 if not _stands(whole, part, offset, limits):
                     reason = f"it does not stand at byte {offset:,} of {named['object']}, decompressed"
-                    found.faults.append(Fault(named[what], reason))
+                    verified.faults.append(Fault(named[what], reason))
         if "object" in named and named["object"] not in compared:
             compared.add(named["object"])
             content = manifest["files"][named["object"]].get("content_sha256")
             if content is not None and content != _content(folder / named["object"], limits):
                 reason = "it has another content, decompressed, than the manifest says"
-                found.faults.append(Fault(named["object"], reason))
+                verified.faults.append(Fault(named["object"], reason))
             with (folder / named["object"]).open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-            found.objects += 1
-            found.etags += digest.hexdigest() == event["object"].get("etag")
+            verified.objects += 1
+            verified.etags += digest.hexdigest() == event["object"].get("etag")
 
 
 def _stands(whole: BinaryIO, part: BinaryIO, offset: int, limits: Limits) -> bool:
     """Whether a file's bytes stand at a place of an object's decompressed bytes; neither is held in memory."""
-    wanted = os.fstat(part.fileno()).st_size
+    remaining = os.fstat(part.fileno()).st_size
     base = 0
     try:
         for block in streams.uncompressed(whole, limits):
             if base + len(block) > offset >= 0:
-                here = block[max(offset - base, 0) :][:wanted]
+                here = block[max(offset - base, 0) :][:remaining]
                 if part.read(len(here)) != here:
                     return False
-                wanted -= len(here)
+                remaining -= len(here)
             base += len(block)
-            if not wanted:
+            if not remaining:
                 break
     except ReadError:
         pass  # of a damaged object, what stands before the damage was read
-    return not wanted
+    return not remaining

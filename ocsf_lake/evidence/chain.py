@@ -1,4 +1,4 @@
-"""A chain of digests: each one's signature, and what it says of the one before it. They come in the order of time."""
+"""A chain of digests: each one's signature, and its link to the one before it. They come in the order of time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
     Args:
         uri: The object.
         key: Its key from `AWSLogs/` on.
-        name: What its name says.
+        name: Its name, parsed.
         digest: What is in it; None where that is not to be had, or is not of this name.
         sha256: Of its content, hex.
         metadata: The signature that its metadata has.
@@ -44,7 +44,7 @@ class Entry:
         names: So many log files it names.
         made: When it was made, as far as that is known.
         faults: What is wrong with it, and why.
-        files: Log files of it that are as it says.
+        files: Log files of it that match.
         bytes: Of these, uncompressed.
     """
 
@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def start(self) -> datetime:
-        """Beginning of its time; as digests are made, where it does not say."""
+        """Beginning of its time; where it cannot be read, as digests are made."""
         return self.digest.start if self.digest else self.name.end - HOUR
 
     @property
@@ -118,7 +118,7 @@ class Chain:
 
     Args:
         place: Where it lies.
-        name: What the name of one of its digests says.
+        name: The name of one of its digests, parsed.
         window: The time that is asked for.
         signatures: Checks them.
         read: Key -> the digest file there, read; None where there is none.
@@ -143,13 +143,13 @@ class Chain:
         self._read = read
         self._closed = closed
         self._unchecked: _Unchecked | None = None
-        self._said: dict[str, str] = {}
+        self._named_signatures: dict[str, str] = {}
         self._recent: OrderedDict[str, Entry] = OrderedDict()
 
     def add(self, entry: Entry) -> Iterator[Fault]:
         """Takes the next digest; gives what is wrong with those that are through."""
         before, earlier = self.last, None
-        self._signatures.check(entry, self._said.pop(entry.key, None))
+        self._signatures.check(entry, self._named_signatures.pop(entry.key, None))
         if entry.digest and entry.digest.previous:
             earlier = yield from self._link(entry, entry.digest)
         elif entry.digest and before and not self.proof.backfill:
@@ -178,9 +178,9 @@ class Chain:
         """Ends the chain."""
         for entry in self._recent.values():
             yield from self._close(entry)
-        yield from self._tell_unchecked()
+        yield from self._report_unchecked()
 
-    def _tell_unchecked(self) -> Iterator[Fault]:
+    def _report_unchecked(self) -> Iterator[Fault]:
         """The digests that follow each other and whose signature was not checked for one reason: a key, say."""
         if run := self._unchecked:
             self._unchecked = None
@@ -196,8 +196,8 @@ class Chain:
         if earlier is None and key and (self.last or not self.window.start or digest.start > self.window.start):
             earlier = self._read(key)
             # Backfill digests name each other in the order in which they were made, not in that of their hours.
-            if earlier and digest.previous_signature and len(self._said) < REMEMBERED:
-                self._said[key] = digest.previous_signature
+            if earlier and digest.previous_signature and len(self._named_signatures) < REMEMBERED:
+                self._named_signatures[key] = digest.previous_signature
         if earlier is None:
             if self.window.start and digest.start <= self.window.start:
                 return None  # what was before is not asked for
@@ -221,7 +221,7 @@ class Chain:
         return earlier
 
     def _compare(self, entry: Entry, earlier: Entry, named: HashedObject, signature: str) -> None:
-        """Holds what a digest says of another one against that, and notes which of them is wrong."""
+        """Compares what a digest has about another one with that, and notes which of them is wrong."""
         tampered = earlier.signed is False
         self._signatures.check(earlier, signature)
         if tampered and earlier.signed:
@@ -247,13 +247,13 @@ class Chain:
         if entry.digest and [what for what, _ in entry.faults] == [NOT_CHECKED]:
             reason = entry.faults[0][1]
             if self._unchecked and self._unchecked.reason != reason:
-                yield from self._tell_unchecked()
+                yield from self._report_unchecked()
             if self.window.concerns(entry.start, entry.end):
                 self._unchecked = self._unchecked or _Unchecked(reason, entry)
                 self._unchecked.end = entry.end
                 self._unchecked.number += 1
         else:
-            yield from self._tell_unchecked()
+            yield from self._report_unchecked()
             if entry.faults:
                 reasons = "; ".join(dict.fromkeys(reason for _, reason in entry.faults))
                 yield self.fault(entry.faults[0][0], entry.uri, reasons, entry.start, entry.end)

@@ -276,8 +276,8 @@ class Days:
                     entry.files += 1
                     entry.bytes += file.size
                 of_lake = [item for uri in self._uris(key, named) for item in ingested.get(uri, ())]
-                if found := self._found(key, named, file, of_lake):
-                    what, reason, in_lake = found
+                if mismatch := self._mismatch(key, named, file, of_lake):
+                    what, reason, in_lake = mismatch
                     fault = self._about(entry, what, self.place.uri(key), reason)
                     yield replace(fault, sha256=named.hash.lower(), in_lake=in_lake)
 
@@ -292,7 +292,7 @@ class Days:
                 yield self._about(entry, "log file missing", uri, "its digest names it, by a key that is none of AWS's")
         for key in named:
             self.named.setdefault(key, (entry.end.date(), []))[1].append(entry)
-        # What a digest names whose signature does not fit says nothing.
+        # What a digest names counts for nothing where its signature does not fit.
         if entry.signed is not False and self.run.window.concerns(entry.start, entry.end):
             items += [(entry, key, file) for key, file in named.items()]
 
@@ -323,15 +323,15 @@ class Days:
             return {}
         return self.run.lake.ingested(list(dict.fromkeys(uri for file in files for uri in self._uris(*file))))
 
-    def _found(
+    def _mismatch(
         self, key: str, named: HashedObject, file: _File, of_lake: Sequence[Ingested]
     ) -> tuple[str, str, bool | None] | None:
         """What is wrong with a log file, here or in the lake, and whether the lake has it as it was delivered."""
         if self.run.lake is None or (file.fault and file.fault[0] == "log file not checked"):
             return (*file.fault, None) if file.fault else None
         fits = file.fault is None
-        known = [is_delivered(item, named, file.ref, file.sha256s, fits) for item in of_lake]
-        in_lake = True if True in known else None if None in known else False
+        as_delivered = [is_delivered(item, named, file.ref, file.sha256s, fits) for item in of_lake]
+        in_lake = True if True in as_delivered else None if None in as_delivered else False
         if in_lake and self.run.summary.in_lake is not None:
             self.run.summary.in_lake += 1
         if file.fault:
@@ -340,7 +340,7 @@ class Days:
             return what, f"{reason}; {about}", in_lake
         if not of_lake:
             return NOT_IN_LAKE, "its digest names it, and the lake has not read it", False
-        if False in known:
+        if False in as_delivered:
             return OTHER_IN_LAKE, "the lake has read under its name what its digest has not the hash of", in_lake
         return None if in_lake else (NOT_COMPARED, _ABOUT_LAKE[None], None)
 
@@ -365,7 +365,7 @@ class Days:
         if not self.run.window.concerns(delivered, end):
             return
         if entries := self.named.get(key, (None, []))[1]:
-            # If none of its digests is proved, they are told.
+            # If none of its digests is proved, that is reported.
             if any(entry.proved for entry in entries) and self.unproved:
                 yield self.unproved.fault(self)
                 self.unproved = None

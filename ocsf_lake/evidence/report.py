@@ -20,7 +20,7 @@ class Fault:
         region: The region.
         trail: The trail, where it is about one.
         home_region: Where the trail was made.
-        sha256: What a digest says of a log file, hex.
+        sha256: Hash of a log file in its digest, hex.
         in_lake: Whether the lake has read that content; None where it is not known, or no lake was asked.
     """
 
@@ -66,7 +66,7 @@ class Proof:
         proved: Of these, so many are proved.
         seconds: Time that these cover.
         empty: Of these, so many name no log file.
-        files: Log files that are as those say.
+        files: Log files that match those.
         bytes: Of these, uncompressed.
     """
 
@@ -97,7 +97,7 @@ class Summary:
         proved: Of these, so many are proved.
         seconds: Time that these cover, of all chains together.
         empty: Of these, so many name no log file.
-        files: Log files that are as those say.
+        files: Log files that match those.
         bytes: Of these, uncompressed.
         pending: Log files that no digest names, and none had to, yet: they are from a chain's last hours, or its edges.
         copied: Where digests were delivered to that are read elsewhere -> how many.

@@ -73,7 +73,7 @@ def of_record(text: str | bytes, around: str | bytes | None = None) -> Recogniti
     if data.lstrip()[:1] == b"{":
         source_name = _of_members(_members(data))
     else:
-        # a record may hold a text where documents hold a line: then it is told by its other members
+        # a record may hold a text where documents hold a line: then its other members decide
         source_name = _of_line(data) or (None if around is None else _of_members(_innermost(_members(around))))
     if source_name is None and event is not None:
         kind, service = (_text(event, name)[:_NAME_CHARACTERS] for name in ("detail-type", "source"))
@@ -175,11 +175,11 @@ def of_content(head: bytes) -> str | None:
         if any(pattern.match(head) for pattern in source.marks.head_patterns):
             return name
     first = head.lstrip().partition(b"\n")[0].strip()
-    if found := _of_line(first) or _of_header(first, head):
-        return found
+    if source_name := _of_line(first) or _of_header(first, head):
+        return source_name
     lines = [line for line in head.split(b"\n")[:HEAD_LINES] if line.strip()]
     # below a first line that is none
-    counts = Counter(found for line in lines if (found := _of_line(line)))
+    counts = Counter(source_name for line in lines if (source_name := _of_line(line)))
     if counts and 2 * counts.most_common(1)[0][1] >= len(lines):
         return counts.most_common(1)[0][0]
     records = [line for line in lines if line.lstrip()[:1] == b"{" and _members(line)]

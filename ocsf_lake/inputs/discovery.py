@@ -108,7 +108,7 @@ def raw_object(uri: str, etag: str = "") -> RawObject:
 
 
 def time_of(uri: str) -> tuple[str | None, str | None]:
-    """The beginning of the time that an object's name says, ISO 8601, UTC, and how finely; see `KeyFacts`.
+    """The beginning of the time in an object's name, ISO 8601, UTC, and how fine it is; see `KeyFacts`.
 
     Of a name that only its source's own pattern understands, the day.
     """

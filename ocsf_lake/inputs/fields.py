@@ -52,7 +52,7 @@ def source(uri: str, settings: Settings) -> str | None:
 
 
 def _given(reader: Reader, settings: Settings) -> tuple[LogFields, ...]:
-    """What the settings say of a reader's columns."""
+    """The columns of a reader by the settings."""
     match reader:
         case Delimited(setting=str(name)) | DelimitedInJson(text=Delimited(setting=str(name))) if name in SETTINGS:
             given: tuple[LogFields, ...] = getattr(settings, name)

@@ -30,8 +30,8 @@ def is_card(text: str) -> bool:
     digits = _digits(text)
     number = "".join(map(str, digits))
     doubled = [digit if place % 2 == 0 else digit * 2 - 9 * (digit > 4) for place, digit in enumerate(digits[::-1])]
-    known = any(len(number) == length and number.startswith(first) for first, length in _CARD_BEGINNINGS)
-    return known and sum(doubled) % 10 == 0
+    of_scheme = any(len(number) == length and number.startswith(first) for first, length in _CARD_BEGINNINGS)
+    return of_scheme and sum(doubled) % 10 == 0
 
 
 def _is_ssn(text: str) -> bool:

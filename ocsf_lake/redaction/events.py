@@ -67,8 +67,8 @@ class Key:
 
     def of(self, names: pa.Array) -> Flags:
         """Which entries of these names are hidden."""
-        found = _matching(names, self.pattern)
-        return found & ~_matching(names, self.left) if self.left and found.any() else found
+        matches = _matching(names, self.pattern)
+        return matches & ~_matching(names, self.left) if self.left and matches.any() else matches
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Walk:
     rules: Columns
     compact: bool
     counts: Counter[str] = field(default_factory=Counter)
-    found: dict[Path, Changed | None] = field(default_factory=dict)
+    changes: dict[Path, Changed | None] = field(default_factory=dict)
     """Leaves in which a rule may find something, and their texts without it; None where these may be others by then."""
 
     def look(self, columns: Mapping[str, pa.Array]) -> None:
@@ -145,14 +145,14 @@ class _Walk:
                     texts = self.rules.texts_at(path)
                     by_rules.setdefault(id(texts), (texts, []))[1].append((path, values))
         for texts, leaves in by_rules.values():
-            places = found_in([values for _, values in leaves], texts.hint)
-            near = [(*leaf, found) for leaf, found in zip(leaves, places, strict=True) if len(found)]
+            suspects = found_in([values for _, values in leaves], texts.hint)
+            near = [(*leaf, places) for leaf, places in zip(leaves, suspects, strict=True) if len(places)]
             # What is hidden altogether goes first, and takes texts out of columns.
             late = [path for path, *_ in near if self.rules.hidden or path[0] == "unmapped" or path[-1] == "value"]
-            self.found |= dict.fromkeys(late)
-            now = [leaf for leaf in near if leaf[0] not in self.found]
-            changed = texts.all_changed([values for _, values, _ in now], [found for *_, found in now])
-            self.found |= {path: after for (path, *_), after in zip(now, changed, strict=True) if after is not None}
+            self.changes |= dict.fromkeys(late)
+            now = [leaf for leaf in near if leaf[0] not in self.changes]
+            changed = texts.all_changed([values for _, values, _ in now], [places for *_, places in now])
+            self.changes |= {path: after for (path, *_), after in zip(now, changed, strict=True) if after is not None}
 
     def array(self, array: pa.Array, path: Path, *, in_list: bool = False) -> pa.Array:
         """The array at an OCSF path with rules applied; the same object where nothing changes."""
@@ -183,8 +183,8 @@ class _Walk:
     def _leaf(self, array: pa.Array, path: Path) -> pa.Array:
         if path in self.rules.kept or not _is_text(array.type):
             return array
-        if path in self.found:
-            changed = self.found[path]
+        if path in self.changes:
+            changed = self.changes[path]
             array = self._texts(array, self.rules.texts_at(path)) if changed is None else self._with(array, changed)
         return _compacted(array) if self.compact else array
 
@@ -277,7 +277,7 @@ class _Walk:
         values = self._leaf(after, (*path, "value"))
         if names is keys and values is items:
             return array
-        return _map(array, names if names is keys else _told_apart(array, names), values)
+        return _map(array, names if names is keys else _unique_names(array, names), values)
 
     def _without_keys(self, array: pa.Array) -> pa.Array:
         """The map without the entries that go."""
@@ -349,19 +349,19 @@ def _matching(keys: pa.Array, pattern: str) -> Flags:
     coded = pa.types.is_dictionary(keys.type)
     names = keys.dictionary if coded else keys
     few = len(names) <= KEPT_NAMES and names.nbytes <= KEPT_NAME_BYTES
-    found = _found_in_names(tuple(names.to_pylist()), pattern) if few else _names_matching(names, pattern)
-    return found[keys.indices.to_numpy(zero_copy_only=False)] if coded else found
+    matches = _cached_matches(tuple(names.to_pylist()), pattern) if few else _names_matching(names, pattern)
+    return matches[keys.indices.to_numpy(zero_copy_only=False)] if coded else matches
 
 
 @lru_cache(maxsize=64)
-def _found_in_names(names: tuple[str, ...], pattern: str) -> Flags:
+def _cached_matches(names: tuple[str, ...], pattern: str) -> Flags:
     """The same for few names: those of the records before come again."""
     return _names_matching(pa.array(names, pa.string()), pattern)
 
 
 def _names_matching(names: pa.Array, pattern: str) -> Flags:
-    found: Flags = pc.fill_null(pc.match_substring_regex(names, pattern), False).to_numpy(zero_copy_only=False)
-    return found
+    matches: Flags = pc.fill_null(pc.match_substring_regex(names, pattern), False).to_numpy(zero_copy_only=False)
+    return matches
 
 
 def _list(array: pa.Array, values: pa.Array) -> pa.Array:
@@ -373,7 +373,7 @@ def _map(array: pa.Array, keys: pa.Array, items: pa.Array) -> pa.Array:
     return pa.MapArray.from_arrays(array.offsets, keys, items, mask=mask)
 
 
-def _told_apart(array: pa.Array, names: pa.Array) -> pa.Array:
+def _unique_names(array: pa.Array, names: pa.Array) -> pa.Array:
     """Names of a map's entries; one that was hidden and stands in its row twice gets a number."""
     offsets = array.offsets.to_numpy()
     first, last = int(offsets[0]), int(offsets[-1])

@@ -38,7 +38,7 @@ class Key:
 
     @property
     def id(self) -> str:
-        """Tells keys apart and says nothing of them; it stands in every hash."""
+        """Distinguishes keys and reveals nothing of them; it stands in every hash."""
         return hashlib.sha256(b"ocsf-lake redaction key\0" + self.secret).hexdigest()[:8]
 
     def __repr__(self) -> str:

@@ -29,18 +29,18 @@ def steps(path: str) -> tuple[Step, ...]:
     Raises:
         ValueError: It is none.
     """
-    found: list[Step] = []
+    path_steps: list[Step] = []
     at = 1
     while at < len(path) and path.startswith("$"):
         step = _STEP.match(path, at)
         if step is None:
             break
         if name := step[2] or step[4] or step[5]:
-            found.append((name, ".." in (step[1], step[3])))
+            path_steps.append((name, ".." in (step[1], step[3])))
         at = step.end()
-    if not found or at < len(path):
+    if not path_steps or at < len(path):
         raise ValueError(f"{path!r} is no JSON path of members, such as $.password, $..password or $.tags[*].value")
-    return tuple(found)
+    return tuple(path_steps)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _Pass:
 
 
 def _content(written: str) -> str:
-    """What a JSON string says, or its text where it is none."""
+    """The value of a JSON string, or its text where it is none."""
     if not written.startswith('"'):
         return written
     try:

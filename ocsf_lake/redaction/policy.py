@@ -37,7 +37,7 @@ UNKNOWN_ACCOUNT = "unknown"
 
 
 class Wishes(Protocol):
-    """What settings say of redaction."""
+    """The settings of redaction."""
 
     @property
     def redact(self) -> tuple[Rule, ...]:
@@ -135,13 +135,13 @@ class Policy:
 
     @cached_property
     def _messages(self) -> Texts:
-        found, everywhere = [], []
+        detections, everywhere = [], []
         for rule in self.rules:
             if rule.detect:
-                found.append(self.detection(rule))
+                detections.append(self.detection(rule))
             elif rule.member:
                 everywhere.append(self.named(rule, members.steps(rule.member)))
-        return Texts([*found, *self.default_detections], [*everywhere, *self.default_members])
+        return Texts([*detections, *self.default_detections], [*everywhere, *self.default_members])
 
     def message(self, text: str) -> str:
         """A message as it may be logged and kept, whatever of a log it quotes."""
@@ -160,9 +160,9 @@ class Policy:
 
     def named(self, rule: Rule, *paths: tuple[Step, ...]) -> NamedMembers:
         """The members of JSON that a rule hides."""
-        found = Members(paths, self.replacing(rule), drop=rule.action == "drop")
-        plain = not found.drop and all(len(path) == 1 and path[0][1] for path in paths)
-        return NamedMembers(rule.name, found, members.last_names(paths), plain=plain)
+        hidden = Members(paths, self.replacing(rule), drop=rule.action == "drop")
+        plain = not hidden.drop and all(len(path) == 1 and path[0][1] for path in paths)
+        return NamedMembers(rule.name, hidden, members.last_names(paths), plain=plain)
 
     @cached_property
     def default_detections(self) -> list[Detection]:
@@ -178,9 +178,9 @@ class Policy:
             return []
         paths = tuple(((name.casefold(), True),) for name in rules.MEMBERS)
         also = re.compile(f'(?!(?s:.*")?(?:{OTHER_NAME})\\Z)(?s:.*")?(?:{CREDENTIAL_NAME})')
-        found = Members(paths, _credential, any_case=True, texts_only=True, also=also)
+        hidden = Members(paths, _credential, any_case=True, texts_only=True, also=also)
         names, others = rules.members_pattern(), rules.other_members_pattern()
-        return [NamedMembers(CREDENTIALS, found, names, plain=True, others=others, left=OTHER_NAME)]
+        return [NamedMembers(CREDENTIALS, hidden, names, plain=True, others=others, left=OTHER_NAME)]
 
 
 def of(settings: Wishes) -> Policy | None:
@@ -341,7 +341,7 @@ class Redactor:
     def records(self) -> Records:
         """The policy for what is kept of records themselves: something stays in place of what it drops.
 
-        A replay tells by it that a record is the one that was refused, see `hiding.is_redacted`.
+        A replay recognizes by it the record that was refused, see `hiding.is_redacted`.
         """
         raw, whole = [], []
         given = [_masking(rule) for rule in self.rules]

@@ -2,7 +2,7 @@
 
 A record that became no event has no columns to go by, and what is wrong with it may be that it is no JSON. So more is
 hidden there than in events: members wherever they stand, rules for single accounts whatever the account, and all of a
-text in which a rule's value cannot be told from the rest.
+text in which a rule's value cannot be told apart from the rest.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Records:
         return str((texts if changed is None else changed.texts)[0].as_py())
 
     def _without_whole(self, raw: pa.Array, counts: Counter[str]) -> pa.Array:
-        """Texts that are no JSON are hidden: which of their values a rule means cannot be told."""
+        """Texts that are no JSON are hidden: which of their values a rule means cannot be determined."""
         if not self.whole:
             return raw
         is_json = pc.fill_null(pc.match_substring_regex(raw, r"^\s*[\[{]"), True)
@@ -78,7 +78,7 @@ class Records:
 
     def names(self, counted: Counter[str]) -> Counter[str]:
         """Counts by name, without what rules hide in names."""
-        after = self._told(list(counted))
+        after = self._redacted(list(counted))
         if after is None:
             return counted
         merged: Counter[str] = Counter()
@@ -93,7 +93,7 @@ class Records:
             drift = _merged(drift, lambda item: replace(item, text=self._value(item)))
         texts = {name for one in (counted.mapped, counted.unmapped, counted.failed) for _, name in one}
         texts |= {text for item in drift for text in (item.name, item.text)}
-        after = self._told(sorted(texts))
+        after = self._redacted(sorted(texts))
         if after is None:
             return counted if drift == counted.drift else replace(counted, drift=drift)
 
@@ -114,7 +114,7 @@ class Records:
             return item.text
         return self.whole[0][1](item.text) or item.text
 
-    def _told(self, texts: Sequence[str]) -> Mapping[str, str] | None:
+    def _redacted(self, texts: Sequence[str]) -> Mapping[str, str] | None:
         """Each text as it may be kept; None where all may as they are."""
         changed = self.texts.changed(pa.array(texts, pa.string()))
         return None if changed is None else dict(zip(texts, changed.texts.to_pylist(), strict=True))

@@ -175,7 +175,7 @@ class Texts:
         if self.members:
             self._hide_members(state)
         forms = [(one, form) for one in self.detections for form in one.forms]
-        groups = [list(group) for _, group in groupby(forms, lambda pair: _found_by(pair[1]))]
+        groups = [list(group) for _, group in groupby(forms, lambda pair: _hint_key(pair[1]))]
         self._hide_detected(state, groups, np.arange(len(state.texts)))
         return state.changed(columns, suspects)
 
@@ -204,11 +204,11 @@ class Texts:
 
     def _escaped(self, texts: pa.Array) -> Places:
         """The places of texts with members whose names or quotes are spelled with escapes."""
-        found = np.arange(len(texts))
+        places = np.arange(len(texts))
         for pattern in self._escaped_patterns:
-            if len(found):
-                found = found[_where(texts.take(pa.array(found)), pattern)]
-        return found
+            if len(places):
+                places = places[_where(texts.take(pa.array(places)), pattern)]
+        return places
 
     def _walked(self, text: str) -> _Edit:
         rewriter = Rewriter([one.members for one in self.members])  # of its own: threads share these rules
@@ -226,20 +226,20 @@ class Texts:
         if not groups:
             return
         hint = _any_of(*_hints_of([form for group in groups for _, form in group]))
-        found = among[_where(state.texts.take(pa.array(among)), hint)]
-        if not len(found):
+        places = among[_where(state.texts.take(pa.array(among)), hint)]
+        if not len(places):
             return
         if len(groups) > 1:
             middle = len(groups) // 2
-            self._hide_detected(state, groups[:middle], found)
-            self._hide_detected(state, groups[middle:], found)
+            self._hide_detected(state, groups[:middle], places)
+            self._hide_detected(state, groups[middle:], places)
             return
         if other := groups[0][0][1].other:
-            found = found[_more(state.texts.take(pa.array(found)), hint, other)]
+            places = places[_more(state.texts.take(pa.array(places)), hint, other)]
         for one, form in groups[0]:
             marks = (form.pattern, f"{_OPEN}\\1{_BETWEEN}\\2{_BETWEEN}\\3{_CLOSE}")
-            untold = state.edit(found, partial(_detected, one=one, form=form), marks)
-            state.edit(untold, partial(_named, one=one, form=form))
+            undecided = state.edit(places, partial(_detected, one=one, form=form), marks)
+            state.edit(undecided, partial(_named, one=one, form=form))
 
 
 class _State:
@@ -255,11 +255,13 @@ class _State:
         for texts, places in zip(columns, chosen, strict=True):
             of_rule = {rule: np.array(hits, np.int64) - at for rule, hits in self.places.items()}
             of_rule = {rule: hits[(hits >= 0) & (hits < len(places))] for rule, hits in of_rule.items()}
-            found = {rule: places[np.unique(hits)] for rule, hits in of_rule.items() if len(hits)}
+            places_by_rule = {rule: places[np.unique(hits)] for rule, hits in of_rule.items() if len(hits)}
             mask = np.zeros(len(texts), bool)
             mask[places] = True
             own = self.texts.slice(at, len(places))
-            after.append(Changed(pc.replace_with_mask(texts, pa.array(mask), own), found) if found else None)
+            after.append(
+                Changed(pc.replace_with_mask(texts, pa.array(mask), own), places_by_rule) if places_by_rule else None
+            )
             at += len(places)
         return after
 
@@ -270,19 +272,19 @@ class _State:
 
         Args:
             places: Which.
-            change: Gives a text as it is to be, and the rules that hid something; None where it cannot be told.
+            change: Gives a text as it is to be, and the rules that hid something; None where that is undecided.
             marks: A pattern, and what takes its place, before they are changed.
 
         Returns:
-            The places of those of which it cannot be told.
+            The places of those that are undecided.
         """
         chosen = self.texts.take(pa.array(places))
         if marks is not None:
             chosen = pc.replace_substring_regex(chosen, pattern=marks[0], replacement=marks[1])
-        edited, untold = {}, []
+        edited, undecided = {}, []
         for place, text in zip(places.tolist(), chosen.to_pylist(), strict=True):
             if (changed := change(text)) is None:
-                untold.append(place)
+                undecided.append(place)
                 continue
             after, rules = changed
             if rules:
@@ -294,7 +296,7 @@ class _State:
             mask[list(edited)] = True
             after = pa.array(edited.values(), pa.string())
             self.texts = pc.replace_with_mask(self.texts, pa.array(mask), after)
-        return np.array(untold, np.int64)
+        return np.array(undecided, np.int64)
 
 
 def _any_of(alone: Iterable[str], named: Iterable[str]) -> str:
@@ -303,7 +305,7 @@ def _any_of(alone: Iterable[str], named: Iterable[str]) -> str:
     return "|".join([*dict.fromkeys(alone), *([f"{CREDENTIAL_END}(?:{ends})"] if ends else [])])
 
 
-def _found_by(form: Form) -> tuple[str, str, str]:
+def _hint_key(form: Form) -> tuple[str, str, str]:
     return form.hint, form.named, form.other
 
 
@@ -314,15 +316,15 @@ def _hints_of(forms: Sequence[Form]) -> tuple[list[str], list[str]]:
 
 def _where(texts: pa.Array, pattern: str) -> Places:
     """The places of texts that a pattern finds."""
-    found = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
-    places: Places = np.flatnonzero(found.to_numpy(zero_copy_only=False))
+    matches = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
+    places: Places = np.flatnonzero(matches.to_numpy(zero_copy_only=False))
     return places
 
 
 def _more(texts: pa.Array, pattern: str, other: str) -> Flags:
     """Which of some texts have more of what one pattern finds than of what another does."""
-    found, others = (pc.count_substring_regex(texts, one) for one in (pattern, other))
-    flags: Flags = pc.greater(found, others).to_numpy(zero_copy_only=False)
+    counts, other_counts = (pc.count_substring_regex(texts, one) for one in (pattern, other))
+    flags: Flags = pc.greater(counts, other_counts).to_numpy(zero_copy_only=False)
     return flags
 
 
@@ -362,7 +364,7 @@ def _end(text: str) -> int | None:
 
 
 def _content(written: str) -> str:
-    """What a JSON string says that stands between quotes."""
+    """The value of a JSON string, of which this stands between the quotes."""
     if "\\" in written:
         with suppress(ValueError):
             return str(json.loads(f'"{written}"', strict=False))
@@ -377,8 +379,8 @@ def _detected(marked: str, one: Detection, form: Form) -> _Edit | None:
     first, *pieces = marked.split(_OPEN)
     parts, rules = [first], []
     for piece in pieces:
-        found, _, rest = piece.partition(_CLOSE)
-        before, value, after = found.split(_BETWEEN)
+        match, _, rest = piece.partition(_CLOSE)
+        before, value, after = match.split(_BETWEEN)
         if form.hides_another(before, value):
             return None
         replacement = one.replace(value) if form.holds(before, value, after) else None
@@ -417,10 +419,10 @@ def found_in(columns: Sequence[pa.Array], pattern: str) -> list[Places]:
     near = [column.take(pa.array(places)) for column, places in zip(columns, rows, strict=True) if len(places)]
     if not near:
         return rows
-    found = np.zeros(sum(map(len, rows)), bool)
-    found[_where(pa.concat_arrays(near), pattern)] = True
+    matches = np.zeros(sum(map(len, rows)), bool)
+    matches[_where(pa.concat_arrays(near), pattern)] = True
     ends = np.cumsum([len(places) for places in rows])
-    return [places[found[end - len(places) : end]] for places, end in zip(rows, ends.tolist(), strict=True)]
+    return [places[matches[end - len(places) : end]] for places, end in zip(rows, ends.tolist(), strict=True)]
 
 
 def _blocks(texts: pa.Array) -> tuple[memoryview | bytes, np.ndarray[Any, Any], int]:

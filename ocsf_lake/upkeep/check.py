@@ -45,8 +45,8 @@ class Repair:
     """What a repair did.
 
     Args:
-        found: The disagreements before.
-        left: Those that are left.
+        found: The drift before.
+        left: The drift that is left.
         rebuilt: Batches whose files were rebuilt.
         moved: Files nobody wrote, by their names before.
         taken_back: Files that were written off as lost and are there again.
@@ -85,8 +85,8 @@ def check(lake: Lake, deep: bool = False) -> list[Drift]:
 def missing(lake: Lake, tables: Sequence[Definition] | None = None) -> list[Drift]:
     """Files that the ledger has and the store has not, of some tables or of all."""
     expected = _LedgerState(lake.ledger, lake.store)
-    drifts = (_stored(lake, table, expected, False) for table in tables or _definitions())
-    return sorted(item for found in drifts for item in found if item.kind is Kind.FILE_MISSING)
+    by_table = (_stored(lake, table, expected, False) for table in tables or _definitions())
+    return sorted(item for drifts in by_table for item in drifts if item.kind is Kind.FILE_MISSING)
 
 
 def expected_state(lake: Lake) -> ExpectedState:
@@ -121,21 +121,21 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
     """
     repair = Repair(check(lake, deep))
     _end_abandoned(lake, repair)
-    found = check(lake, deep) if repair.ended else repair.found
-    if consistent(found):
-        repair.left = found
+    drifts = check(lake, deep) if repair.ended else repair.found
+    if consistent(drifts):
+        repair.left = drifts
         return repair
     # First of all: a file that is taken back may have a new name, under which a run that died has put it.
-    foreign = [finding for finding in found if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE]
+    foreign = [finding for finding in drifts if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE]
     for table in sorted({finding.table for finding in foreign}):
         _move_foreign(lake, table, [finding.item for finding in foreign if finding.table == table], repair)
-    for finding in found:
+    for finding in drifts:
         if finding.kind is Kind.FILE_RETURNED:
             if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
                 repair.taken_back.append(finding.item)
             else:
                 repair.refused.append(f"{finding.item}: {reason}")
-    lost = lost_files.by_batch(found)
+    lost = lost_files.by_batch(drifts)
     waiting = lake.ledger.in_order(lost.keys())
     while waiting:
         reasons = {one: rebuild.rebuild_batch(lake, one, lost[one]) for one in waiting}
@@ -196,7 +196,7 @@ def _ending(result: Result) -> str:
 
 
 def repair_catalogs(lake: Lake) -> list[str]:
-    """Makes catalogs say what the ledger says, but of tables whose partitions somebody moves; gives those.
+    """Makes catalogs agree with the ledger, but of tables whose partitions somebody moves; gives those.
 
     Catalogs get to know of that before the ledger does, and would be given back what is to be removed.
     """

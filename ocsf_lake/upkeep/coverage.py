@@ -40,7 +40,7 @@ _SILENT = {
     "digest unreadable": "suspicious gap", "digest changed": "suspicious gap", "digest not in chain": "suspicious gap",
     "digest misplaced": "suspicious gap",
 }  # fmt: skip
-"""Faults that say something of hours in which the lake has nothing, and what."""
+"""State of an hour in which the lake has nothing, by the fault that covers it."""
 
 
 class Cover(StrEnum):
@@ -105,7 +105,7 @@ class Covered:
         first: Its first hour, in hours since 1970.
         codes: For each hour from there on the place of its state in `ALL`.
         objects: Hour -> objects that the lake has; where only days are known, those of the day.
-        by_day: Whether names of its objects say the day alone.
+        by_day: Whether names of its objects give the day alone.
         reasons: Hour -> what is to be said of it.
         changes: Calls that changed what is recorded of it.
         silent: Hours after the last one, up to now, in which there should be something and is nothing.
@@ -299,7 +299,7 @@ class _Judge:
                 codes[hour - self.start] = _CODE[Cover.PRESENT]
         self._silences(stream, calls, result)
         self._proofs(stream, calls, result)
-        self._known(stream, result)
+        self._not_in_lake(stream, result)
         for call in calls:
             self._note(call, result)
         self._went(stream, result)
@@ -352,8 +352,8 @@ class _Judge:
 
     # -- by digests ---------------------------------------------------------------------------------------------------
     def _proofs(self, stream: Stream, calls: Sequence[Change], result: Covered) -> None:
-        found = registry.sources().get(stream.name.source)
-        if found is None or found.digests is None:
+        registered = registry.sources().get(stream.name.source)
+        if registered is None or registered.digests is None:
             return
         name = stream.name
         span = proofs.text(time_of(self.start)), proofs.text(time_of(self.end))
@@ -408,7 +408,7 @@ class _Judge:
         return {ref.uri for ref in objects.done(self.connection, uris)}
 
     # -- by the ledger ------------------------------------------------------------------------------------------------
-    def _known(self, stream: Stream, result: Covered) -> None:
+    def _not_in_lake(self, stream: Stream, result: Covered) -> None:
         """Objects that are known and not in the lake."""
         for hour in stream.planned:
             if self.start <= hour < self.end and not stream.hours[hour]:
@@ -420,7 +420,7 @@ class _Judge:
                 result.reasons[hour] = f"not read: {reason}"
 
     def _note(self, call: Change, result: Covered) -> None:
-        """Says of the hour of a call what it was; after one that switched the log off, it is not proved to be whole."""
+        """Notes a call at its hour; after one that switched the log off, the hour is not proved to be whole."""
         hour = hour_of(call.time)
         if not call.done or not self.start <= hour < self.end:
             return
@@ -429,9 +429,9 @@ class _Judge:
         result.reasons.setdefault(hour, f"{call.effect} by {call}")
 
     def _went(self, stream: Stream, result: Covered) -> None:
-        """Says of days whose events a retention removed that it did; that they were read stays true."""
-        found = registry.sources().get(stream.name.source)
-        for table in found.mapper.tables if found else ():
+        """Notes days whose events a retention removed; they still count as read."""
+        registered = registry.sources().get(stream.name.source)
+        for table in registered.mapper.tables if registered else ():
             if table not in self.gone:
                 self.gone[table] = {
                     (account, name, day) for region, account, day in self.lake.files.gone(table)
@@ -488,6 +488,6 @@ def _hours(fault: Fault) -> range:
 
 
 def _late_hours(source: str) -> int:
-    found = registry.sources().get(source)
-    return found.delivery.late_hours if found else DAY_HOURS
+    registered = registry.sources().get(source)
+    return registered.delivery.late_hours if registered else DAY_HOURS
 

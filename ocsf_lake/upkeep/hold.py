@@ -69,7 +69,7 @@ def add(
         first: From this event day on; None where it is open.
         last: To this event day; None where it is open.
         reason: Why.
-        by: Who says so; None for the user of this process.
+        by: Who decided it; None for the user of this process.
 
     Raises:
         ConfigError: It could keep nothing: no such table or account, a span that ends before it begins; or no reason.

@@ -74,7 +74,7 @@ def template(settings: Settings) -> str:
     if not folders:
         raise ConfigError("the lake has read nothing from S3 out of folders in which AWS delivers, so no rule is made")
     judge(folders, rules, standing)
-    return _HEAD + _held(folders) + yaml.safe_dump(_document(folders), sort_keys=False, width=110)
+    return _HEAD + _holds_comment(folders) + yaml.safe_dump(_document(folders), sort_keys=False, width=110)
 
 
 def judge(folders: Iterable[Folder], rules: Retention, standing: Sequence[Hold]) -> None:
@@ -93,17 +93,17 @@ def _covers(hold: Hold, table: str, account: str) -> bool:
 
 def _folders(beginnings: Iterable[tuple[str, str]]) -> list[Folder]:
     """The folders in which objects of sources lie whose URIs begin so."""
-    found: dict[tuple[str, str], Folder] = {}
+    folders: dict[tuple[str, str], Folder] = {}
     for uri, source in beginnings:
         scheme, _, path = uri.partition("://")
         for pattern in deliveries.delivery(source).patterns if scheme in ("s3", "s3a") else ():
             if (place := _place(path, pattern)) is not None:
                 prefix, account = place
                 bucket, _, key = prefix.partition("/")
-                folder = found.setdefault((bucket, key), Folder(bucket, key, account, _delivered_there(path)))
+                folder = folders.setdefault((bucket, key), Folder(bucket, key, account, _delivered_there(path)))
                 folder.sources = sorted({*folder.sources, source})
                 break
-    return [found[key] for key in sorted(found)]
+    return [folders[key] for key in sorted(folders)]
 
 
 def _delivered_there(path: str) -> list[str]:
@@ -135,7 +135,7 @@ def _place(path: str, pattern: str) -> tuple[str, str] | None:
     return None
 
 
-def _held(folders: Sequence[Folder]) -> str:
+def _holds_comment(folders: Sequence[Folder]) -> str:
     ids = sorted({folder.hold.id for folder in folders if folder.hold})
     return f"# Not expired, as legal holds stand ({', '.join(ids)}): what they may cover.\n" if ids else ""
 

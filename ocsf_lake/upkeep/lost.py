@@ -69,7 +69,7 @@ AT_ONCE = (rebuild.Passing, rebuild.Waiting)
 
 
 class Judge:
-    """Says what can be done about lost files; what is found of a partition or an object is remembered.
+    """Judges what can be done about lost files; results are kept for each partition and object.
 
     Args:
         lake: The lake, in which nothing may change meanwhile.
@@ -186,7 +186,7 @@ def _common(uris: Iterable[str]) -> str:
 def ways(lost: Iterable[Lost]) -> Iterator[str]:
     """What can be done about lost files, in words, each way and reason once."""
     by_place: dict[tuple[str, ...], list[Lost]] = {}
-    said: dict[str, None] = {}
+    messages: dict[str, None] = {}
     to_sync = 0
     for item in lost:
         if item.way is Way.REMAP:
@@ -194,14 +194,14 @@ def ways(lost: Iterable[Lost]) -> Iterator[str]:
         elif item.way is Way.SYNC:
             to_sync += 1
         else:
-            said[f"{item.why}: {WORDS[item.way]}"] = None
+            messages[f"{item.why}: {WORDS[item.way]}"] = None
     for (source, region, account), items in sorted(by_place.items()):
         days = sorted(item.file.partition.values[2] for item in items)
         below = _common(f"{item.below}/" for item in items)
         options = ["--from", _dashed(days[0]), "--to", _dashed(days[-1]), "--account", account, "--region", region]
         command = shlex.join(["ocsf-lake", "backfill", source, below, *options, "--remap"])
         yield f"{items[0].why}: `{command}` makes the events of those days anew by today's mapper"
-    yield from said
+    yield from messages
     if to_sync:
         yield f"`ocsf-lake catalog sync` makes {plural(to_sync, 'lost file')} again"
 

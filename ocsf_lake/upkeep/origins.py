@@ -47,7 +47,7 @@ def before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
     compactions = Compactions(lake.ledger.engine)
     waiting = list(batch_ids)
     seen: set[str] = set()
-    found = []
+    originals = []
     while waiting:
         if (current := waiting.pop()) in seen:
             continue
@@ -55,8 +55,8 @@ def before_merges(lake: Lake, batch_ids: Iterable[str]) -> list[str]:
         if (inner := compactions.merge(current)) is not None:
             waiting += [batch for batch, _ in inner.inputs.values()]
         else:
-            found.append(current)
-    return found
+            originals.append(current)
+    return originals
 
 
 def other_files(
@@ -65,5 +65,5 @@ def other_files(
     """Path, size and checksum of a source's other files that may have events of the same objects."""
     with lake.ledger.engine.connect() as connection:
         ids = compactions.with_merges(connection, before_merges(lake, batch_ids))
-        known = files.of_batches(connection, ids, source, but=BESIDE)
-    return [file for file in known if file[0] not in own]
+        candidates = files.of_batches(connection, ids, source, but=BESIDE)
+    return [file for file in candidates if file[0] not in own]

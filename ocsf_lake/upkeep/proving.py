@@ -117,13 +117,13 @@ class _Compared:
 
     def ingested(self, uris: Sequence[str]) -> Mapping[str, Sequence[Ingested]]:
         """URI -> what the lake has read under it."""
-        found: dict[str, list[Ingested]] = defaultdict(list)
+        ingested_by_uri: dict[str, list[Ingested]] = defaultdict(list)
         with self._lake.ledger.engine.connect() as connection:
             refs = objects.done(connection, uris)
             hashes = objects.hashes(connection, (ref.key for ref in refs))
         for ref in refs:
-            found[ref.uri].append(Ingested(ref, hashes.get(ref.key)))
-        return found
+            ingested_by_uri[ref.uri].append(Ingested(ref, hashes.get(ref.key)))
+        return ingested_by_uri
 
     def place(self, account: str, region: str) -> None:
         """Begins an account and region; what was found of the one before is written."""
@@ -149,7 +149,7 @@ class _Compared:
         kept = KeptFault(fault.what, fault.object, start, end, fault.reason, fault.sha256, fault.in_lake)
         if self._place and (self._place.account, self._place.region) == (fault.account, fault.region):
             self._place.faults.append(kept)
-        else:  # of chains that end before others, told at the end
+        else:  # of chains that end before others, reported at the end
             self._later[fault.account, fault.region].append(kept)
 
     def end(self) -> None:

@@ -256,8 +256,8 @@ def keeping(holds: Sequence[Hold], source: str) -> list[Hold]:
 
     Records in quarantine became no event: which account and day they are of is not known.
     """
-    known = registry.sources().get(source)
-    tables = None if known is None else known.mapper.tables
+    registered = registry.sources().get(source)
+    tables = None if registered is None else registered.mapper.tables
     return [
         hold for hold in holds
         if hold.table_name in (None, QUARANTINE) or tables is None or hold.table_name in tables

@@ -49,7 +49,7 @@ from ocsf_lake.storage.writer import MOST_BYTES, Writer
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import compact, merge, origins, quarantine
 from ocsf_lake.upkeep.origins import NotThereError, PassingError, RefusedError
-from ocsf_lake.upkeep.wanted import Numbers, Wanted, by_object, only_wanted, parts_of
+from ocsf_lake.upkeep.selection import Numbers, Selection, by_object, only_selected, parts_of
 from ocsf_mappers import Engine, Mapped
 
 SHIPPING = "an export takes files of it; try again when that is done"
@@ -177,7 +177,7 @@ class Trials:
 
     Args:
         lake: The lake, in which nothing may change meanwhile.
-        source: Whose events are wanted.
+        source: Whose events are mapped.
 
     Raises:
         ConfigError: There is no such source.
@@ -340,15 +340,15 @@ class _Work:
         if is_current and not lost and redactions.policies_of_files(self.lake.ledger, list(inputs)) <= {policy}:
             return
         but: Records = {}
-        known: NumbersByObject = {}
+        surviving: NumbersByObject = {}
         gone: list[str] = []
         if lost:
-            known = numbers_by_object
+            surviving = numbers_by_object
             (folder / "others").mkdir()
             numbers_by_object, but, gone = self._with_lost(
-                partition, known, lost, inputs.keys(), folder / "others"
+                partition, surviving, lost, inputs.keys(), folder / "others"
             )
-        mapped = self.mapped(partition, numbers_by_object, folder / "new", but, known)
+        mapped = self.mapped(partition, numbers_by_object, folder / "new", but, surviving)
         if lost:
             _check_rows(sum(item.file.rows for item in files), sum(rows for rows, _ in mapped.values()), gone)
         to = generations.folder(partition, generation)
@@ -375,8 +375,9 @@ class _Work:
             yield one, renamed
 
     def _with_lost(
-        self, partition: Partition, known: NumbersByObject, lost: Sequence[PartitionFile], own: Set[str], folder: Path
-    ) -> tuple[NumbersByObject, Records, list[str]]:
+        self, partition: Partition, surviving: NumbersByObject, lost: Sequence[PartitionFile], own: Set[str],
+        folder: Path,
+    ) -> tuple[NumbersByObject, Records, list[str]]:  # fmt: skip
         """The objects of lost files too, all of whose records may have been in them.
 
         Those that are gone may have had none there: whether they had is seen by the number of events that come out.
@@ -390,16 +391,16 @@ class _Work:
         """
         batch_ids = [item.batch_id for item in lost]
         every = {ref.key for ref in origins.objects_of(self.lake, batch_ids)}
-        keys = {key for key in every if key in known or partition in self.places.get(key, (partition,))}
+        keys = {key for key in every if key in surviving or partition in self.places.get(key, (partition,))}
         self.read |= {uri for uri, _ in every - keys}
-        gone = sorted(key for key in keys if key not in known and not self._is_there(*key))
+        gone = sorted(key for key in keys if key not in surviving and not self._is_there(*key))
         if len(gone) == len(every):
             raise RefusedError(f"all of its raw objects are gone{f', as {gone[0][0]}' if gone else ''}")
         keys -= set(gone)
-        but = {key: records - _known(known.get(key)) for key, records in self._no_events(batch_ids, keys).items()}
+        but = {key: records - _set_of(surviving.get(key)) for key, records in self._no_events(batch_ids, keys).items()}
         for key, numbers in self._elsewhere(batch_ids, own, keys, folder):
-            but.setdefault(key, set()).update(_known(numbers))
-        return {**known, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
+            but.setdefault(key, set()).update(_set_of(numbers))
+        return {**surviving, **dict.fromkeys(keys)}, but, [uri for uri, _ in gone]
 
     def _elsewhere(
         self, batch_ids: Sequence[str], own: Set[str], keys: Set[tuple[str, str]], folder: Path
@@ -441,7 +442,7 @@ class _Work:
 
     def mapped(
         self, partition: Partition, numbers_by_object: NumbersByObject, folder: Path, but: Records | None = None,
-        known: NumbersByObject | None = None,
+        required: NumbersByObject | None = None,
     ) -> dict[int, tuple[int, list[Path]]]:  # fmt: skip
         """Maps records once more into files, by class: their rows and paths.
 
@@ -450,7 +451,7 @@ class _Work:
             numbers_by_object: The records.
             folder: Where the files are put.
             but: Of objects whose records are taken all, those that are not.
-            known: Of these, those that have to be among them.
+            required: Of these, those that have to be among them.
 
         Raises:
             RefusedError: An object is not to be had as it was, or a record does not come out where it was.
@@ -471,8 +472,10 @@ class _Work:
                 rows, paths = by_class.get(file.class_uid, (0, []))
                 by_class[file.class_uid] = (rows + file.rows, [*paths, path])
 
-        wanted_by_uri = {
-            ref.uri: Wanted(numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (known or {}).get(ref.key))
+        selection_by_uri = {
+            ref.uri: Selection(
+                numbers_by_object[ref.key], (but or {}).get(ref.key, set()), (required or {}).get(ref.key)
+            )
             for ref in refs
         }
         waiting = deque(refs)
@@ -480,15 +483,15 @@ class _Work:
             for routed in router.map([(piece.raw_object, piece.chunk) for piece in part.pieces]):
                 if routed.engine.mapper.name == self.chosen.source:
                     mapped = self._redacted(routed.mapped)
-                    self._add(writer, only_wanted(mapped.events, wanted_by_uri), partition, wanted_by_uri)
+                    self._add(writer, only_selected(mapped.events, selection_by_uri), partition, selection_by_uri)
                     if writer.bytes > MOST_BYTES:
                         end_files()
-                    for row in only_wanted(mapped.rejects, wanted_by_uri).slice(0, 100).to_pylist():
-                        wanted_by_uri[row["source_object"]].reasons[row["source_record"]] = row["reason"]
+                    for row in only_selected(mapped.rejects, selection_by_uri).slice(0, 100).to_pylist():
+                        selection_by_uri[row["source_object"]].reasons[row["source_record"]] = row["reason"]
             while waiting[0] != part.pieces[-1].ref:
-                self._end(waiting.popleft(), wanted_by_uri)
+                self._end(waiting.popleft(), selection_by_uri)
         for ref in waiting:
-            self._end(ref, wanted_by_uri)
+            self._end(ref, selection_by_uri)
         end_files()
         exact = [numbers for numbers in numbers_by_object.values() if numbers is not None]
         before, after = sum(map(len, exact)), sum(rows for rows, _ in by_class.values())
@@ -502,33 +505,33 @@ class _Work:
         return self.hides.of_source(self.engine.mapper).mapped(mapped)[0]
 
     def _add(
-        self, writer: Writer, events: pa.Table, partition: Partition, wanted_by_uri: Mapping[str, Wanted]
+        self, writer: Writer, events: pa.Table, partition: Partition, selection_by_uri: Mapping[str, Selection]
     ) -> None:
         """Adds the events that are of a partition, as all have to be whose records are known."""
         for place, class_uid, rows in parquet.split(events):
             numbers = rows["source_record"].to_numpy()
             for uri, own in by_object(rows):
-                wanted = wanted_by_uri[uri]
-                if place != partition and wanted.numbers is not None:
+                selection = selection_by_uri[uri]
+                if place != partition and selection.numbers is not None:
                     where = f"{place.table}/{'/'.join(place.values)}"
                     raise RefusedError(f"record {numbers[own[0]]} of {uri} would be in {where} instead")
-                wanted.places.add(place)
+                selection.places.add(place)
                 if place == partition:
-                    wanted.seen.append(numbers[own])
+                    selection.seen.append(numbers[own])
             if place == partition:
                 writer.add([(place, class_uid, rows)])
         writer.settle()
 
-    def _end(self, ref: ObjectRef, wanted_by_uri: Mapping[str, Wanted]) -> None:
+    def _end(self, ref: ObjectRef, selection_by_uri: Mapping[str, Selection]) -> None:
         """Whether all records of an object are there that have to be."""
-        wanted = wanted_by_uri[ref.uri]
-        if wanted.numbers is None:
-            self.places[ref.key] = frozenset(wanted.places)
-        needed = wanted.numbers if wanted.numbers is not None else wanted.known
-        lost = needed if needed is None or not wanted.seen else np.setdiff1d(needed, np.concatenate(wanted.seen))
+        selection = selection_by_uri[ref.uri]
+        if selection.numbers is None:
+            self.places[ref.key] = frozenset(selection.places)
+        needed = selection.numbers if selection.numbers is not None else selection.required
+        lost = needed if needed is None or not selection.seen else np.setdiff1d(needed, np.concatenate(selection.seen))
         if lost is not None and len(lost):
-            why = wanted.reasons.get(int(lost[0]), "the mapper makes no event of it")
-            why = why if wanted.numbers is not None else "none that is where it was"
+            why = selection.reasons.get(int(lost[0]), "the mapper makes no event of it")
+            why = why if selection.numbers is not None else "none that is where it was"
             raise RefusedError(f"record {lost[0]} of {ref.uri} would become no event: {why}")
 
     def _ref(self, uri: str, etag: str) -> ObjectRef:
@@ -565,7 +568,7 @@ def _rows_of(paths: Sequence[Path], version: str) -> tuple[NumbersByObject, bool
     return {key: np.unique(np.concatenate(parts)) for key, parts in parts_by_object.items()}, is_current
 
 
-def _known(numbers: Numbers | None) -> set[int]:
+def _set_of(numbers: Numbers | None) -> set[int]:
     return set() if numbers is None else set(numbers.tolist())
 
 

@@ -166,11 +166,11 @@ def _groups(
             {**parameters, "version": version},
         ).fetchall()
         if events:
-            known = f"EXISTS (FROM ({events}) AS event WHERE {_SAME_PLACE})"
-            count = f"SELECT count(*) FROM quarantine WHERE {chosen} AND {known}"
-            ((found,),) = connection.execute(count, parameters).fetchall()
-            summary.known += found
-            chosen += f" AND NOT {known}"
+            has_event = f"EXISTS (FROM ({events}) AS event WHERE {_SAME_PLACE})"
+            count = f"SELECT count(*) FROM quarantine WHERE {chosen} AND {has_event}"
+            ((number,),) = connection.execute(count, parameters).fetchall()
+            summary.known += number
+            chosen += f" AND NOT {has_event}"
         summary.damage += counts[0][0]
         summary.untried += counts[0][1]
         rows = connection.execute(

@@ -43,8 +43,8 @@ class Removed:
     @property
     def of_versions(self) -> list[str]:
         """What became of versions, in words."""
-        said = [f"{plural(self.versions, 'locked version')} of before removed"] if self.versions else []
-        return said + ([f"{plural(self.locked, 'version')} kept by the store"] if self.locked else [])
+        parts = [f"{plural(self.versions, 'locked version')} of before removed"] if self.versions else []
+        return parts + ([f"{plural(self.locked, 'version')} kept by the store"] if self.locked else [])
 
 
 def remove(lake: Lake, moment: datetime) -> Removed:

@@ -58,7 +58,7 @@ class Usual:
 
         Args:
             start: Silences that end before are left out.
-            end: Nothing is said from here on.
+            end: Slots from here on are left out.
         """
         if self.first is None:
             return
@@ -71,8 +71,8 @@ class Usual:
     def chance(self, start: int, end: int) -> float:
         """How likely a silence of these slots is."""
         own: dict[tuple[bool, int], int] = {}
-        known = self.last if self.last is not None else start
-        for slot in range(start, min(end, known + 1)):
+        last = self.last if self.last is not None else start
+        for slot in range(start, min(end, last + 1)):
             own[self._key(slot)] = own.get(self._key(slot), 0) + 1
         silent = sum(own.values())
         average = (len(self.present) + 0.5) / (self.total - silent + 1)

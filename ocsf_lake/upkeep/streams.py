@@ -42,7 +42,7 @@ _ORGANIZATION = re.compile(rf"/{ROOT}/o-[a-z0-9]{{4,32}}/")
 
 @dataclass(frozen=True, order=True)
 class Name:
-    """What a stream is called: source, account and region; `unknown` where names of objects do not say it."""
+    """What a stream is called: source, account and region; `unknown` where names of objects lack it."""
 
     source: str
     account: str
@@ -100,7 +100,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a beginning of URIs says."""
+    """The stream of URIs that begin alike."""
 
     name: Name
     organization: bool
@@ -133,7 +133,7 @@ class Streams:
 
     Args:
         connection: The ledger, at one moment.
-        today: Days after tomorrow are taken for none, whatever a name says.
+        today: Days after tomorrow are taken for none, whatever a name has.
         chosen: Which streams; None for all.
 
     Attributes:
@@ -273,15 +273,15 @@ class Streams:
 
 
 def _place(uri: str, source: str | None = None) -> _Place | None:
-    """What the name of an object says; None for one of no source."""
+    """The stream of an object, from its name; None for one of no source."""
     facts = discovery.of_key(uri)
     name = source or facts.source
-    found = registry.sources().get(name) if name else None
-    if found is None or name is None:
+    registered = registry.sources().get(name) if name else None
+    if registered is None or name is None:
         return None
-    counts = discovery.set_aside_reason(uri, found.mapper) is None
-    if counts and found.digests is not None and facts.kind is not None and facts.source == name:
-        counts = facts.kind == found.digests.logs.split("/")[2]
+    counts = discovery.set_aside_reason(uri, registered.mapper) is None
+    if counts and registered.digests is not None and facts.kind is not None and facts.source == name:
+        counts = facts.kind == registered.digests.logs.split("/")[2]
     stream = Name(name, facts.account or layout.UNKNOWN, facts.region or layout.UNKNOWN)
     return _Place(stream, _ORGANIZATION.search(uri) is not None, counts)
 

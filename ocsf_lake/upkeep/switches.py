@@ -1,6 +1,6 @@
 """Calls of AWS's API that changed what is recorded of a log, as CloudTrail has them in the lake.
 
-Which calls these are each source says itself, see `ocsf_mappers.vocabulary.source.Switches`.
+Each source declares which calls these are, see `ocsf_mappers.vocabulary.source.Switches`.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ def calls(lake: Lake, first: date, last: date, days: Iterable[int], source: str 
     """
     about = {
         (switch.service, operation): None
-        for name, found in registry.sources().items() if source in (None, name)
-        for switch in found.switches for operation in (*switch.off, *switch.on, *switch.changed)
+        for name, registered in registry.sources().items() if source in (None, name)
+        for switch in registered.switches for operation in (*switch.off, *switch.on, *switch.changed)
     }  # fmt: skip
-    tables = [found.calls for found in registry.sources().values() if found.calls]
+    tables = [registered.calls for registered in registry.sources().values() if registered.calls]
     if not about:
         return []
     changes: list[Change] = []
@@ -140,10 +140,10 @@ def _changes(row: tuple[object, ...], source: str | None) -> Iterator[Change]:
     """The changes that a call is, one for each source that it concerns."""
     time, service, operation, who, account, region, uid, done = row
     assert isinstance(time, datetime)
-    for name, found in registry.sources().items():
+    for name, registered in registry.sources().items():
         if source not in (None, name):
             continue
-        for switch in found.switches:
+        for switch in registered.switches:
             if switch.service == service and (kind := _kind(switch, str(operation))):
                 yield Change(
                     name, kind, str(operation), time, str(who), str(account), str(region), str(uid), bool(done),

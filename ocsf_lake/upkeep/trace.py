@@ -154,8 +154,8 @@ class Traced:
 
 
 @dataclass
-class Found:
-    """What was found.
+class TraceResult:
+    """The events that were found, followed to their records.
 
     Args:
         lake: URI of the lake.
@@ -198,7 +198,7 @@ def asked(
         settings: How objects are reached; their mappers make the tables.
 
     Raises:
-        ConfigError: They say nothing, too much, or name a table that there is not.
+        ConfigError: They name no event, more than one, or a table that does not exist.
     """
     settings.use_mappers()
     if where.table is not None and where.table not in registry.tables():
@@ -216,7 +216,7 @@ def asked(
     return Asked(event, match[1] if match else None, int(match[2]) if match else None, where)
 
 
-def trace(settings: Settings, what: Asked, *, searching: Callable[[int], None] = lambda _: None) -> Found:
+def trace(settings: Settings, what: Asked, *, searching: Callable[[int], None] = lambda _: None) -> TraceResult:
     """Follows rows to their records.
 
     Args:
@@ -230,24 +230,24 @@ def trace(settings: Settings, what: Asked, *, searching: Callable[[int], None] =
         duckdb.Error: A file of the lake is gone or damaged.
     """
     with opened(settings, reading=True) as lake:
-        found = Found(lake.store.uri("").rstrip("/"), what.as_dict())
+        result = TraceResult(lake.store.uri("").rstrip("/"), what.as_dict())
         rows = Rows()
         uri = None
         if what.uri is not None and what.record is not None:
-            uri = _known(lake, what.uri)
+            uri = _ledger_uri(lake, what.uri)
             rows = trace_rows.by_record(lake, uri, what.record, what.where)
         by_record = _looked(rows)
         if what.uid is not None and not rows.total:
             rows = trace_rows.by_uid(lake, what.uid, what.where, searching)
-        found.total, found.looked = rows.total, _looked(rows) if rows.tables or not what.uri else by_record
+        result.total, result.looked = rows.total, _looked(rows) if rows.tables or not what.uri else by_record
         follow = _Following(lake)
-        found.events = [follow.row(row) for row in rows.rows]
-        if not found.events:
-            found.hints = list(trace_hints.hints(lake, what.uid, uri, what.record))
-        return found
+        result.events = [follow.row(row) for row in rows.rows]
+        if not result.events:
+            result.hints = list(trace_hints.hints(lake, what.uid, uri, what.record))
+        return result
 
 
-def _known(lake: Lake, uri: str) -> str:
+def _ledger_uri(lake: Lake, uri: str) -> str:
     """A URI as the ledger has it: as it was given, or as listing would give it."""
     if traced.is_known(lake.ledger.engine, uri):
         return uri
@@ -283,31 +283,32 @@ class _Following:
             self._last.forget()  # of a hundred objects, memory holds one
         self._last = raw
         place = self._lake.store.uri(row.file.path)
-        found = Traced(row, place, self._fault(row), event, raw.state, Record(row.source_record), raw)
-        found.batch, found.merge = self._batches(row)
-        found.duplicates = self._duplicates(row)
+        followed = Traced(row, place, self._fault(row), event, raw.state, Record(row.source_record), raw)
+        followed.batch, followed.merge = self._batches(row)
+        followed.duplicates = self._duplicates(row)
         source = row.mapper_version.rsplit("-", 2)[0]
         ocsf_version = str((event.get("metadata") or {}).get("version"))
         try:
-            found.mapper_now = self._engine(source, ocsf_version).fingerprint
+            followed.mapper_now = self._engine(source, ocsf_version).fingerprint
             reading = self._engine(self._read_as(row) or source, ocsf_version)
         except OcsfMappersError as error:
-            found.reason = str(error)
-            found.record = Record(row.source_record, reason=str(error))
-            return found
-        found.record, piece = trace_record.read(raw, reading, row.source_record, self._settings)
+            followed.reason = str(error)
+            followed.record = Record(row.source_record, reason=str(error))
+            return followed
+        followed.record, piece = trace_record.read(raw, reading, row.source_record, self._settings)
         if piece is None and (kept := self._kept(row, source)) is not None:
-            found.record = replace(found.record, text=kept, reason=f"{found.record.reason}; quarantine kept this text")
+            reason = f"{followed.record.reason}; quarantine kept this text"
+            followed.record = replace(followed.record, text=kept, reason=reason)
         if piece is None:
-            found.reason = found.record.reason
-            return found
-        events, found.reason = self._mapped(reading, piece)
+            followed.reason = followed.record.reason
+            return followed
+        events, followed.reason = self._mapped(reading, piece)
         if events is not None:
-            (found.mapped,) = _plain(events)
+            (followed.mapped,) = _plain(events)
             # Comparing text by text is most of the work, and mostly for nothing.
-            if found.mapped != event or _table(events) != row.partition.table:
-                found.changes = _changes(row, stored, events)
-        return found
+            if followed.mapped != event or _table(events) != row.partition.table:
+                followed.changes = _changes(row, stored, events)
+        return followed
 
     def _engine(self, source: str, ocsf_version: str) -> Engine:
         return engines.engine(fields.mapper(source, self._settings), ocsf_version)
@@ -396,17 +397,17 @@ def _table(events: pa.Table) -> str:
 def _changes(row: Row, stored: pa.Table, events: pa.Table) -> list[Change]:
     table = _table(events)
     moved = [Change("table", row.partition.table, table)] if table != row.partition.table else []
-    found = differences.between(stored, events.drop_columns(["_table"]))
-    examples = {path: item.examples[0] for path, item in found.changes.items()}
+    difference = differences.between(stored, events.drop_columns(["_table"]))
+    examples = {path: item.examples[0] for path, item in difference.changes.items()}
     return moved + [Change(path, item.before, item.after) for path, item in examples.items()]
 
 
 # -- as evidence ------------------------------------------------------------------------------------------------------
-def export(found: Found, folder: Path, *, whole_objects: bool = False, limits: Limits | None = None) -> str:
+def export(result: TraceResult, folder: Path, *, whole_objects: bool = False, limits: Limits | None = None) -> str:
     """Writes an evidence bundle, see `ocsf_lake.evidence.bundle`.
 
     Args:
-        found: What was found.
+        result: The events, as `trace` gives them.
         folder: Where: it must not be there, or be empty.
         whole_objects: With the raw objects as they are stored, where they are as they were read.
         limits: How far those may grow when they are decompressed.
@@ -419,7 +420,7 @@ def export(found: Found, folder: Path, *, whole_objects: bool = False, limits: L
         ObjectError: A raw object changed meanwhile.
     """
     items = []
-    for event in found.events:
+    for event in result.events:
         about = event.as_dict()
         record = about["record"]
         about = {name: value for name, value in about.items() if name not in ("stored", "mapped_again")}
@@ -432,5 +433,5 @@ def export(found: Found, folder: Path, *, whole_objects: bool = False, limits: L
                 event.record.values, whole if whole_objects and event.raw.is_there else None,
             )
         )  # fmt: skip
-    told = {"lake": found.lake, "asked": found.asked, "total": found.total, "looked": found.looked}
-    return bundle.write(folder, told, items, version=version("ocsf-lake"), time=now(), limits=limits)
+    summary = {"lake": result.lake, "asked": result.asked, "total": result.total, "looked": result.looked}
+    return bundle.write(folder, summary, items, version=version("ocsf-lake"), time=now(), limits=limits)

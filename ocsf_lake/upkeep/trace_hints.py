@@ -43,12 +43,12 @@ def hints(lake: Lake, uid: str | None, uri: str | None, record: int | None) -> I
 
 
 def _of_record(lake: Lake, uri: str, number: int, *, certain: bool) -> Iterator[str]:
-    known = objects.became(lake.ledger.engine, uri)
-    if not known:
+    outcomes = objects.became(lake.ledger.engine, uri)
+    if not outcomes:
         if certain:
             yield f"the ledger does not know the object {uri}"
         return
-    for item in known:
+    for item in outcomes:
         why = f", {item.reason}" if item.reason else ""
         yield (
             f"the ledger has the object {uri} ({item.state}{why}): {plural(item.read, 'record')} read, "

@@ -3,7 +3,7 @@
 The readers of ingest find the record by its number, whatever the object is packed in. Whether the text that they give
 is what stands in the object, byte for byte, is not taken from them: it is looked for in the object's decompressed
 bytes. Where it is not there, as of a line that came inside the JSON of another service, the document that it came in
-is; of a row of Parquet, or of text in UTF-16, there is none, and that is said.
+is; of a row of Parquet, or of text in UTF-16, there is none, and the reason names that.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Raw:
         yield from reading.pieces(self._ref)
 
     def _looked_at(self, uri: str, etag: str) -> RawState:
-        found = RawState(uri, etag, CLOSED)
+        state = RawState(uri, etag, CLOSED)
         try:
             fs, path = objects.filesystem(uri, self._settings.input_access)
             fs.invalidate_cache()
@@ -167,46 +167,46 @@ class Raw:
                 try:
                     info = objects.followed(fs, retry.call(fs.info, path))
                 except FileNotFoundError:
-                    found = replace(found, state=GONE, reason="the object is gone")
+                    state = replace(state, state=GONE, reason="the object is gone")
                 else:
-                    found = self._compared(fs, info, found)
-                return self._earlier(fs, path, found) if found.state in (CHANGED, GONE) and s3.is_s3(fs) else found
+                    state = self._compared(fs, info, state)
+                return self._earlier(fs, path, state) if state.state in (CHANGED, GONE) and s3.is_s3(fs) else state
         except (OcsfMappersError, OSError) as error:
-            return replace(found, reason=str(error))
+            return replace(state, reason=str(error))
 
-    def _compared(self, fs: Any, info: dict[str, Any], found: RawState) -> RawState:
+    def _compared(self, fs: Any, info: dict[str, Any], state: RawState) -> RawState:
         if info["type"] != "file":
-            return replace(found, state=GONE, reason="a folder has its name now")
+            return replace(state, state=GONE, reason="a folder has its name now")
         ref = objects.with_etag(objects.unhashed(fs, info))
         modified = info.get("LastModified") or info.get("mtime") or info.get("created")
-        found = replace(
-            found, etag_now=ref.etag or None, size=ref.size, version=_version(info.get("VersionId")),
+        state = replace(
+            state, etag_now=ref.etag or None, size=ref.size, version=_version(info.get("VersionId")),
             modified=_moment(modified),
         )  # fmt: skip
         if not ref.etag:
-            return replace(found, reason="it cannot be read")
-        if ref.etag != found.etag:
-            return replace(found, state=CHANGED, version=None, reason="the object has another content than was read")
-        self._ref = replace(ref, uri=found.uri)
-        return replace(found, state=UNCHANGED)
+            return replace(state, reason="it cannot be read")
+        if ref.etag != state.etag:
+            return replace(state, state=CHANGED, version=None, reason="the object has another content than was read")
+        self._ref = replace(ref, uri=state.uri)
+        return replace(state, state=UNCHANGED)
 
-    def _earlier(self, fs: Any, path: str, found: RawState) -> RawState:
+    def _earlier(self, fs: Any, path: str, state: RawState) -> RawState:
         """The version that was read, of a bucket that keeps versions and lets us list them."""
         try:
-            with s3.translate_errors(found.uri, denied=ObjectError):
-                earlier = s3.version_of(fs, path, found.etag)
+            with s3.translate_errors(state.uri, denied=ObjectError):
+                earlier = s3.version_of(fs, path, state.etag)
                 if earlier is None:
-                    return found
+                    return state
                 version, size = earlier
                 if size > VERSION_BYTES:
-                    reason = f"{found.reason}; its earlier version is there, and too large to be read here"
-                    return replace(found, version=version, reason=reason)
+                    reason = f"{state.reason}; its earlier version is there, and too large to be read here"
+                    return replace(state, version=version, reason=reason)
                 self._version = partial(s3.read_version, fs, path, version)
                 self._kept = self._version()
         except (OcsfMappersError, OSError) as error:
-            return replace(found, reason=f"{found.reason}; earlier versions cannot be had: {error}")
-        self._ref = ObjectRef(found.uri, found.etag, len(self._kept))
-        return replace(found, version=version, reason=f"{found.reason}; its earlier version is read")
+            return replace(state, reason=f"{state.reason}; earlier versions cannot be had: {error}")
+        self._ref = ObjectRef(state.uri, state.etag, len(self._kept))
+        return replace(state, version=version, reason=f"{state.reason}; its earlier version is read")
 
 
 def _moment(given: object) -> str | None:
@@ -229,22 +229,22 @@ def read(raw: Raw, engine: Engine, number: int, settings: Settings) -> tuple[Rec
         number: The record's number.
         settings: Limits.
     """
-    found = Record(number)
+    record = Record(number)
     if not raw.is_there:
-        return replace(found, reason=raw.state.reason), None
+        return replace(record, reason=raw.state.reason), None
     try:
         piece = _piece(raw, engine, number)
         if piece is None:
-            return replace(found, reason="the object reads differently now: it has no such record"), None
+            return replace(record, reason="the object reads differently now: it has no such record"), None
         with raw.opened() as file:
             head = file.read(len(PARQUET))
         if head == PARQUET:
             columns = piece.chunk.records.drop_columns(["_record"]).to_pylist()
             values = dict(zip(piece.chunk.names, columns[0].values(), strict=True)) if columns else None
-            return replace(found, values=values, reason=NO_TEXT), piece
-        return _Text(raw, engine, piece, settings).found(found), piece
+            return replace(record, values=values, reason=NO_TEXT), piece
+        return _Text(raw, engine, piece, settings).located(record), piece
     except (OcsfMappersError, SetAsideError, OSError) as error:
-        return replace(found, reason=str(error)), None
+        return replace(record, reason=str(error)), None
 
 
 def _piece(raw: Raw, engine: Engine, number: int) -> Piece | None:
@@ -267,7 +267,7 @@ class _Text:
     settings: Settings
     reader: Any = field(init=False)
 
-    def found(self, record: Record) -> Record:
+    def located(self, record: Record) -> Record:
         chunk = self.piece.chunk
         whole = chunk.bad[0].text if chunk.bad else self.engine.texts(chunk)[0]
         has_inner = len(chunk.records) and "_raw" in chunk.records.column_names
@@ -288,9 +288,9 @@ class _Text:
         if not is_json and (line := self._line(record.number)) is not None:
             text, offset = line
             return replace(record, text=text, exact=True, offset=offset, line=record.number, places=1)
-        found = replace(record, text=inner or whole, reason=UTF16 if self._is_utf16() else UNLIKE)
-        found = self._in_document(found) if is_json else found
-        return replace(found, reason=CARRIED) if found.document else found
+        inexact = replace(record, text=inner or whole, reason=UTF16 if self._is_utf16() else UNLIKE)
+        inexact = self._in_document(inexact) if is_json else inexact
+        return replace(inexact, reason=CARRIED) if inexact.document else inexact
 
     def _in_document(self, record: Record) -> Record:
         """The record with the document that it came in, if that stands in the object."""
@@ -340,41 +340,41 @@ class Search:
     places: int = 0
 
 
-def search(blocks: Iterator[bytes], wanted: bytes, line: int | None) -> Search:
+def search(blocks: Iterator[bytes], needle: bytes, line: int | None) -> Search:
     """Looks for bytes in a stream, of which memory holds a block and what may be the beginning of them.
 
     Args:
         blocks: The stream.
-        wanted: The bytes, at least one.
+        needle: The bytes, at least one.
         line: Of a text log, the line that they begin in; they count only where they are whole lines.
     """
-    found = Search()
-    held, base, lines, start = b"", 0, 1, 0
+    result = Search()
+    buffered, base, lines, start = b"", 0, 1, 0
     for block in chain(blocks, (None,)):
         is_end = block is None
-        held += block or b""
-        counted = 0  # newlines before this place of what is held are in `lines`
-        at = held.find(wanted, max(start - base, 0))
-        while at >= 0 and (is_end or at + len(wanted) < len(held)):
-            lines += held.count(b"\n", counted, at)
+        buffered += block or b""
+        counted = 0  # newlines before this place of what is buffered are in `lines`
+        at = buffered.find(needle, max(start - base, 0))
+        while at >= 0 and (is_end or at + len(needle) < len(buffered)):
+            lines += buffered.count(b"\n", counted, at)
             counted = at
-            before, after = held[max(at - 1, 0) : at], held[at + len(wanted) : at + len(wanted) + 1]
+            before, after = buffered[max(at - 1, 0) : at], buffered[at + len(needle) : at + len(needle) + 1]
             if line is None or (before in (b"", b"\n", b"\r") and after in (b"", b"\n", b"\r")):
-                found.places += 1
-                if found.places == 1 or lines == line:
-                    found.offset, found.line = base + at, lines
-            start = base + at + (1 if line is not None else len(wanted))
-            at = held.find(wanted, start - base)
-        cut = max(len(held) - len(wanted) - 2, counted)
-        lines += held.count(b"\n", counted, cut)
-        held, base = held[cut:], base + cut
-    return found
+                result.places += 1
+                if result.places == 1 or lines == line:
+                    result.offset, result.line = base + at, lines
+            start = base + at + (1 if line is not None else len(needle))
+            at = buffered.find(needle, start - base)
+        cut = max(len(buffered) - len(needle) - 2, counted)
+        lines += buffered.count(b"\n", counted, cut)
+        buffered, base = buffered[cut:], base + cut
+    return result
 
 
 def line_of(blocks: Iterator[bytes], number: int) -> tuple[bytes, int]:
     """A line of a stream by its number, from 1, and where it begins; nothing where there are fewer."""
     base, lines, begin = 0, 1, 0
-    held: list[bytes] = []
+    pieces: list[bytes] = []
     for block in blocks:
         at = 0
         while lines < number and (end := block.find(b"\n", at)) >= 0:
@@ -382,8 +382,8 @@ def line_of(blocks: Iterator[bytes], number: int) -> tuple[bytes, int]:
             begin = base + at
         if lines == number and at < len(block):
             end = block.find(b"\n", at)
-            held.append(block[at : end if end >= 0 else len(block)])
-            if end >= 0 or sum(map(len, held)) > RECORD_BYTES:
+            pieces.append(block[at : end if end >= 0 else len(block)])
+            if end >= 0 or sum(map(len, pieces)) > RECORD_BYTES:
                 break
         base += len(block)
-    return b"".join(held), begin
+    return b"".join(pieces), begin

@@ -126,7 +126,7 @@ def by_uid(lake: Lake, uid: str, where: Narrowed, searching: Callable[[int], Non
     """
     files = lake.files.of(_tables(where, where.has))
     searching(sum(map(len, files.values())))
-    return _found(lake, files, "metadata.uid = $uid", {"uid": uid})
+    return _matching_rows(lake, files, "metadata.uid = $uid", {"uid": uid})
 
 
 def by_record(lake: Lake, uri: str, number: int, where: Narrowed) -> Rows:
@@ -140,7 +140,7 @@ def by_record(lake: Lake, uri: str, number: int, where: Narrowed) -> Rows:
     if partitions is not None:
         chosen = {table: _among(partitions[table], where) for table in chosen if table in partitions}
     given = {"object": uri, "record": number}
-    return _found(lake, lake.files.of(chosen), "source_object = $object AND source_record = $record", given)
+    return _matching_rows(lake, lake.files.of(chosen), "source_object = $object AND source_record = $record", given)
 
 
 def event(lake: Lake, row: Row) -> pa.Table:
@@ -170,16 +170,16 @@ def _among(partitions: set[str], where: Narrowed) -> Chosen:
 
 
 # -- looking through files --------------------------------------------------------------------------------------------
-def _found(
+def _matching_rows(
     lake: Lake, files_by_table: Mapping[str, Sequence[LakeFile]], condition: str, given: Mapping[str, object]
 ) -> Rows:
-    found = Rows()
+    matched = Rows()
     for table, files in files_by_table.items():
-        looked = [len(some) for some in _groups(files) if _look(lake, some, condition, given, found)]
+        looked = [len(some) for some in _groups(files) if _look(lake, some, condition, given, matched)]
         if looked:
-            found.tables.append(table)
-            found.files += sum(looked)
-    return found
+            matched.tables.append(table)
+            matched.files += sum(looked)
+    return matched
 
 
 def _groups(files: Iterable[LakeFile]) -> Iterator[list[LakeFile]]:
@@ -192,7 +192,7 @@ def _groups(files: Iterable[LakeFile]) -> Iterator[list[LakeFile]]:
             yield some[start : start + FILES_AT_ONCE]
 
 
-def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str, object], found: Rows) -> bool:
+def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str, object], matched: Rows) -> bool:
     """Looks through some files; False where their events have no such attribute."""
     by_name: dict[str, list[LakeFile]] = {}
     for file in files:
@@ -208,12 +208,12 @@ def _look(lake: Lake, files: list[LakeFile], condition: str, given: Mapping[str,
             ).fetchall()
         except duckdb.BinderException:
             return False
-    found.total += rows[0][-1] if rows else 0
-    for name, number, *facts, _ in rows[: MOST_ROWS - len(found.rows)]:
+    matched.total += rows[0][-1] if rows else 0
+    for name, number, *facts, _ in rows[: MOST_ROWS - len(matched.rows)]:
         file = next(file for file in by_name[name.rpartition("/")[2]] if name.endswith(f"/{file.path}"))
         partition = definitions.partition_of(layout.folder_of(file.path))
         assert partition is not None
-        found.rows.append(Row(file, partition, number, *facts))
+        matched.rows.append(Row(file, partition, number, *facts))
     return True
 
 
@@ -226,7 +226,7 @@ def _connected(lake: Lake, files: Iterable[LakeFile]) -> Iterator[duckdb.DuckDBP
     with duck.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         if not lake.store.is_local:
-            known = KnownFiles(lake.store.fs)
-            known.add({lake.store.uri(file.path): file.bytes for file in files})
-            connection.register_filesystem(known)
+            filesystem = KnownFiles(lake.store.fs)
+            filesystem.add({lake.store.uri(file.path): file.bytes for file in files})
+            connection.register_filesystem(filesystem)
         yield connection

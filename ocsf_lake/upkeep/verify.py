@@ -1,7 +1,7 @@
 """A lake held against its chain: records, files and ledger. Nothing is written, unless older files are to be adopted.
 
-From the lake's files alone; where its ledger is at hand, that is compared too, and says of what no record has whether
-somebody is at work on it.
+From the lake's files alone; where its ledger is at hand, that is compared too, and shows whether somebody is at
+work on what no record has.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Verifying:
         while some := list(islice(faults, _AT_A_TIME)):
             last = self._last_record() if self.has_ledger else None
             for record in follower.later(last):
-                with suppress(TypeError, ValueError, OverflowError):  # whoever follows it the next time says so
+                with suppress(TypeError, ValueError, OverflowError):  # the next run that follows it reports that
                     self.state.apply(record)
             yield from (fault for fault in some if not self._is_over(fault))
 
@@ -347,7 +347,7 @@ class _Verifying:
             yield Fault("file added", path, "it was removed from the lake, and lies there again or still")
 
     def _is_unfinished(self, path: str) -> bool:
-        """Whether somebody is at work on a file, or died over it, as the ledger says."""
+        """Whether somebody is at work on a file, or died over it, by the ledger."""
         folder, batch = layout.folder_of(path), layout.batch_of(path)
         is_left = not self._left.isdisjoint([(batch, folder), (batch, "")])  # "" is the whole lake
         return batch in self._open_ids or folder in self._open_folders or is_left

@@ -25,7 +25,7 @@ _MOST = 10**18
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is not as the chain says.
+    """Something that does not match the chain.
 
     Args:
         what: What is wrong, in some words that are always the same.
@@ -56,7 +56,7 @@ class Followed:
         signed: Records with a signature that is right.
         unsigned: Records after the last one of those.
         waiting: Records that the ledger has and the lake not yet.
-        beginning: What the first record says of files before it.
+        beginning: What the first record has about files before it.
         has_head: Whether the hash that was noted elsewhere was met.
         unread: Records that cannot be read, or are gone: what they listed is not known.
     """
@@ -80,7 +80,7 @@ class Follower:
 
     Args:
         store: The lake's files.
-        state: What the records say goes there; the ledger's own records are there already.
+        state: Takes what the records list; the ledger's own records are there already.
         keys: Id -> public key of those who may have signed; None to leave signatures alone.
         has_ledger: Whether the ledger is compared.
         head: A hash that was noted elsewhere.

@@ -1,4 +1,4 @@
-"""What the chain, the ledger and a listing say of a lake's files, side by side, in a database on disk.
+"""A lake's files by the chain, the ledger and a listing, side by side, in a database on disk.
 
 A lake may have a million files, and memory stays small.
 """
@@ -199,7 +199,7 @@ class State:
             after = page[-1][0]
 
     def otherwise(self) -> Iterator[tuple[str, Listed, Listed]]:
-        """Files of which chain and ledger say different things: path, the chain's, the ledger's."""
+        """Files on which chain and ledger differ: path, the chain's, the ledger's."""
         query = (
             "SELECT c.path, c.sha256, c.bytes, c.rows, g.sha256, g.bytes, g.rows FROM chain c JOIN ledger g "
             "USING (path) WHERE c.path > ? AND c.state = 'live' AND (c.sha256, c.bytes, c.rows) <> (g.sha256, g.bytes, "
@@ -212,7 +212,7 @@ class State:
             after = page[-1][0]
 
     def state(self, path: str) -> str | None:
-        """What the chain says of a file now."""
+        """The state of a file by the chain; None for one that it does not have."""
         row = self._connection.execute("SELECT state FROM chain WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
 

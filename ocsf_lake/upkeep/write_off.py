@@ -1,11 +1,11 @@
-"""Lost files that nothing can bring back: the lake goes on without their rows, if somebody says so.
+"""Lost files that nothing can bring back: the lake goes on without their rows, if somebody decides so.
 
 A file is lost that the ledger has and the store has not; a store that does not answer has lost nothing. What can be
 made again is left to `ocsf-lake catalog sync` and `ocsf-lake backfill --remap`. Of the others
 
 1. a record is written into the lake,
 2. the ledger forgets them, in one transaction, and notes what went, why, by whose decision and when,
-3. catalogs are told.
+3. catalogs are updated.
 
 Whoever dies in between is continued by running it again, or by a sync. Batches, their counts and objects stay in the
 ledger: what was read stays read. A file that is there again afterwards is taken back, see `ocsf_lake.upkeep.returned`.
@@ -104,7 +104,7 @@ def write_off(
         settings: The lake.
         table: Only files of this one.
         reason: Why it is to do without them.
-        by: Who says so; None for the user of this process.
+        by: Who decided it; None for the user of this process.
         all_of_them: Also those that could be made again if something was mended first, as access to raw objects.
         dry_run: Only report what would be done.
 
@@ -142,10 +142,10 @@ def write_off(
 
 def _judge(lake: Lake, table: str | None, ways: Set[Way], summary: Summary) -> list[Part]:
     """The files of a table, or of all, that can be written off; notes the others."""
-    found = _lost(lake)
-    due = _due(found, ways)
+    lost = _lost(lake)
+    due = _due(lost, ways)
     standing = [one for one in holds.listed(lake.ledger.engine) if one.released_at is None]
-    of_table = [item for item in found if table in (None, item.file.partition.table)]
+    of_table = [item for item in lost if table in (None, item.file.partition.table)]
     summary.left = [_part(item, standing) for item in of_table if item.file.path not in due]
     summary.ways = list(lost_files.ways(item for item in of_table if item.file.path not in due))
     return [_part(item, standing) for item in of_table if item.file.path in due]
@@ -162,19 +162,19 @@ def _are_copied(settings: Settings) -> bool:
 def _lost(lake: Lake) -> list[Lost]:
     """The files that are gone, with what can be done about each."""
     paths = lost_files.by_batch(check.missing(lake))
-    found: list[Lost] = []
+    lost: list[Lost] = []
     judge = lost_files.Judge(lake)
     for batch_id in lake.ledger.in_order(paths.keys()):
         why = rebuild.rebuild_batch(lake, batch_id, paths[batch_id], dry_run=True)
-        found += judge.judged(batch_id, paths[batch_id], why)
-    return sorted(found, key=lambda item: item.file.path)
+        lost += judge.judged(batch_id, paths[batch_id], why)
+    return sorted(lost, key=lambda item: item.file.path)
 
 
-def _due(found: Sequence[Lost], ways: Set[Way]) -> set[str]:
+def _due(lost: Sequence[Lost], ways: Set[Way]) -> set[str]:
     """Paths of those that nothing can bring back. One that waits for others has none of its source to wait for."""
-    has_others = {item.source for item in found if item.way is not Way.OTHERS_FIRST}
-    alone = {item.file.path for item in found if item.way is Way.OTHERS_FIRST and item.source not in has_others}
-    return alone | {item.file.path for item in found if item.way in ways}
+    has_others = {item.source for item in lost if item.way is not Way.OTHERS_FIRST}
+    alone = {item.file.path for item in lost if item.way is Way.OTHERS_FIRST and item.source not in has_others}
+    return alone | {item.file.path for item in lost if item.way in ways}
 
 
 def _part(item: Lost, standing: Sequence[Hold]) -> Part:

@@ -36,7 +36,7 @@ def uid(number: int) -> str:
     return f"{number:08d}-0000-4000-8000-000000000000"
 
 
-def by_uid(settings: Settings, wanted: str, **where: Any) -> trace.Found:
+def by_uid(settings: Settings, wanted: str, **where: Any) -> trace.TraceResult:
     return trace.trace(settings, Asked(wanted, where=Narrowed(**where)))
 
 

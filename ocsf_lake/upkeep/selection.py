@@ -1,4 +1,4 @@
-"""Records of raw objects that are mapped once more: which of them are wanted, and what came out of them."""
+"""Records of raw objects that are mapped once more: which of them are selected, and what came out of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
-class Wanted:
-    """Records of an object that are wanted, and what came out of them.
+class Selection:
+    """Records of an object that are selected, and what came out of them.
 
     Args:
         numbers: Their numbers; None for all that come out in the partition.
         but: Of all, those that are not.
-        known: Of all, those that have to be among them, where that is known.
+        required: Of all, those that have to be among them, where that is known.
         seen: The numbers of those that came out in the partition.
         places: Where any came out.
         reasons: Number -> why the record is no event, of the first ones.
@@ -34,13 +34,13 @@ class Wanted:
 
     numbers: Numbers | None
     but: Set[int]
-    known: Numbers | None
+    required: Numbers | None
     seen: list[Numbers] = field(default_factory=list)
     places: set[Partition] = field(default_factory=set)
     reasons: dict[int, str] = field(default_factory=dict)
 
     def has(self, numbers: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which of some records are wanted."""
+        """Which of some records are selected."""
         if self.numbers is not None:
             return np.isin(numbers, self.numbers)
         return np.isin(numbers, sorted(self.but), invert=True)
@@ -66,11 +66,11 @@ def parts_of(reading: Source, refs: Sequence[ObjectRef]) -> Iterator[Part]:
     yield from builder.rest()
 
 
-def only_wanted(rows: pa.Table, wanted_by_uri: Mapping[str, Wanted]) -> pa.Table:
-    """Those that are of records which are wanted."""
+def only_selected(rows: pa.Table, selection_by_uri: Mapping[str, Selection]) -> pa.Table:
+    """Those that are of selected records."""
     numbers, keep = rows["source_record"].to_numpy(), np.zeros(len(rows), bool)
     for uri, own in by_object(rows):
-        keep[own] = wanted_by_uri[uri].has(numbers[own])
+        keep[own] = selection_by_uri[uri].has(numbers[own])
     return rows if keep.all() else rows.filter(pa.array(keep))
 
 

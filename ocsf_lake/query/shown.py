@@ -174,7 +174,8 @@ class Shown:
             path = place(file.path)
             self.paths.append(path)
             self.written[path] = file.sha256
-            groups.setdefault(file.version, []).append(path)
+            # What lies beside the events has had the same columns in all versions.
+            groups.setdefault(file.version if table.name in registry.tables() else None, []).append(path)
         _create(self.connection, table, name or table.name, list(groups.values()), place(""))
 
 

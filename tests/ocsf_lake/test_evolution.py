@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ocsf_lake.catalogs import definitions
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.query import query
@@ -105,3 +106,29 @@ def test_columns_go_by_their_names_whatever_their_order_was(today: str, files: l
     every = set("".join(files)) | set(today)
     wanted = [{name: f"{name} of {names}" if name in names else None for name in every} for names in files]
     assert sorted(found, key=str) == sorted(({name: row[name] for name in found[0]} for row in wanted), key=str)
+
+
+@pytest.mark.parametrize(
+    ("schema", "columns"),
+    [
+        (
+            definitions.QUARANTINE_SCHEMA,
+            "source_object source_etag source_record reason raw batch_id mapper_version ocsf_version",
+        ),
+        (
+            definitions.OUTCOMES_SCHEMA,
+            "source_object source_etag source_record tries state reason batch_id mapper_version ocsf_version",
+        ),
+        (
+            definitions.DUPLICATES_SCHEMA,
+            "table_name key action source_object source_etag source_record of_object of_record batch_id",
+        ),
+    ],
+    ids=["quarantine", "outcomes", "duplicates"],
+)
+def test_what_lies_beside_the_events_has_the_columns_of_every_version(schema: pa.Schema, columns: str) -> None:
+    """All lakes have them so: `query.shown` reads the files of all versions alike, which a change has to change."""
+    integers = {"source_record", "of_record", "tries"}
+    assert {field.name: field.type for field in schema} == {
+        name: pa.int64() if name in integers else pa.string() for name in columns.split()
+    }

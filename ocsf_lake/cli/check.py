@@ -108,13 +108,13 @@ def lines(report: Report) -> Iterator[str]:
         if coverage.unmapped:
             most = sorted(coverage.unmapped.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
             examples = [f"{path} ({number} of {coverage.members[path]})" for path, number in most]
-            yield f"    unmapped, in so many records: {_enumerated(examples, len(coverage.unmapped))}"
+            yield f"    unmapped (records): {_enumerated(examples, len(coverage.unmapped))}"
         if coverage.dropped:
             yield f"    dropped: {_enumerated(sorted(coverage.dropped)[:NAMED], len(coverage.dropped))}"
         for caption, missing in coverage.required.items():
-            yield f"  {caption}: required and without a row: {', '.join(missing)}"
+            yield f"  {caption}: required but not mapped: {', '.join(missing)}"
         for caption, missing in coverage.recommended.items():
-            yield f"  {caption}: recommended and without a row: {_enumerated(missing[:NAMED], len(missing))}"
+            yield f"  {caption}: recommended but not mapped: {_enumerated(missing[:NAMED], len(missing))}"
     if report.problems:
         yield f"  {terminal.plural(len(report.problems), 'problem')}:"
         yield from (f"    {_short_names(problem, report.file)}" for problem in report.problems)

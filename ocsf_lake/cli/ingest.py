@@ -136,7 +136,7 @@ def tell(summary: Summary) -> None:
     if summary.busy:
         terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
     for name, source in sorted(summary.sources.items()):
-        _tell_news(name, source)
+        _print_drift(name, source)
         if source.duplicates:
             events = terminal.plural(source.duplicates, "event")
             terminal.say(f"{name}: the lake had {events} of these already; the table `duplicates` lists them")
@@ -212,7 +212,7 @@ def tell_coverage(coverage: Coverage | None) -> None:
         terminal.say(f"{note.text}:" if names else note.text, *names, *tail)
 
 
-def _tell_news(name: str, source: SourceSummary) -> None:
+def _print_drift(name: str, source: SourceSummary) -> None:
     from ocsf_lake.ledger import meter
 
     for drift, seen in list(source.drift.items())[:SHOWN_DRIFT]:

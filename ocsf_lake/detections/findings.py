@@ -66,7 +66,7 @@ def of_rows(
         yield Finding(digest, rule.key, row["first"], row["last"], row["events"], as_json(given), is_whole)
 
 
-def of_news(
+def of_new_values(
     values: Iterable[Mapping[str, Any]], rule: Asked, baseline: str, suppressions: Sequence[Suppression], now: datetime
 ) -> Iterator[Finding]:
     """Findings of values that were not seen before: one event each, the first; a value is reported once.

@@ -32,7 +32,7 @@ _RECORDED, _HISTORY, _NEW = 0, 1, 2
 """Where rows come from: the ledger, the lake for a baseline that lacks something, what is looked at."""
 _CHUNK = 2_048
 MOST_VALUES = 1_000
-"""Of one group so many values are known, the earliest; later ones are not watched."""
+"""Of one group so many values are known, the earliest; later ones are not reported."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class NewValues:
     Args:
         baseline: Id of the rule's baseline.
         judged: A row for each value that is new, or has to be noted: columns of `ledger.baselines.SCHEMA`, and
-            whether it `is_news`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
+            whether it `is_new`, `is_learnt` (the ledger has it not, or with a later time), `is_over` (its group has
             too many), `is_undone` (a finding reported it, and late events show that it was not new).
     """
 
@@ -63,7 +63,7 @@ class NewValues:
     @property
     def count(self) -> int:
         """How many values are new."""
-        return int(pc.sum(self.judged["is_news"].cast(pa.int64())).as_py() or 0)
+        return int(pc.sum(self.judged["is_new"].cast(pa.int64())).as_py() or 0)
 
 
 def batch_files(batches: Sequence[str]) -> shown.Chosen:
@@ -145,12 +145,12 @@ class _Sightings:
         self._stack = stack
 
     def of(self, number: int) -> pa.Table:
-        """Those of one rule, see `statements.first_seen`."""
+        """Those of one rule, see `statements.new_values`."""
         if not any(relation.needed(self._lake.filled) for relation in self._rules[number].relations):
             return SCHEMA.empty_table()
         if not self._is_together:
             self._keep([number])
-        return query.run(self._lake.connection, statements.first_seen(number))
+        return query.run(self._lake.connection, statements.new_values(number))
 
     @cached_property
     def _is_together(self) -> bool:
@@ -162,7 +162,7 @@ class _Sightings:
 
     def _keep(self, numbers: Iterable[int]) -> None:
         unseen = {number: one for number in numbers if (one := self._rules[number].unseen)}
-        sql = statements.collecting_first_seen(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
+        sql = statements.collecting_new_values(unseen, MOST_VALUES, MOST_ROWS, self._lake.filled)
         query.collect(self._lake.connection, [sql])
 
     @cached_property
@@ -213,10 +213,10 @@ def _judging(rows: str, learning_ms: int, span: Span | None) -> str:
         asked = span.condition.replace("time ", "first ")
     judged = (
         f"SELECT about, value, first, key.event AS event, place.account AS account, place.region AS region, finding, "
-        f"({is_new}) AND ({asked}) AS is_news, is_other AND NOT is_beyond AS is_learnt, "
+        f"({is_new}) AND ({asked}) AS is_new, is_other AND NOT is_beyond AS is_learnt, "
         "is_known AND is_beyond AND finding IS NULL AS is_over, "
         f"finding IS NOT NULL AND is_fresh AND NOT ({is_new}) AS is_undone FROM ({ranked})"
     )
     return (
-        f"SELECT * FROM ({judged}) WHERE is_news OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
+        f"SELECT * FROM ({judged}) WHERE is_new OR is_learnt OR is_over OR is_undone ORDER BY first, about, value"
     )

@@ -114,7 +114,7 @@ def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = Non
         files = detections.files_of(batches, tables) if span is None else None
         results = [
             _findings(settings, asked, span, files, now, summary),
-            _news(settings, asked, span, files, now, summary, Baselines(lake.ledger.engine)),
+            _new_values(settings, asked, span, files, now, summary, Baselines(lake.ledger.engine)),
         ]
         with _kept(_counted(itertools.chain(*results), summary)) as every:
             lease.check()
@@ -155,7 +155,7 @@ def _findings(
         yield from of_rows(rows, is_whole=True)
 
 
-def _news(
+def _new_values(
     settings: Settings, rules: Sequence[Asked], span: Span | None, files: BatchFiles | None, now: datetime,
     summary: Summary, baselines: Baselines,
 ) -> Iterator[Finding]:  # fmt: skip
@@ -168,7 +168,7 @@ def _news(
         failpoint("learnt")
         summary.asked.append(Baseline(values.baseline, rule.key))
         summary.undone += [(one["finding"], findings.about_of(one)) for one in values.rows("is_undone")]
-        yield from findings.of_news(values.rows("is_news"), rule, values.baseline, settings.rule_suppressions, now)
+        yield from findings.of_new_values(values.rows("is_new"), rule, values.baseline, settings.rule_suppressions, now)
 
 
 def _chosen(files: BatchFiles) -> shown.Chosen:

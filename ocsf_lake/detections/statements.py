@@ -19,8 +19,8 @@ _HIT = '"#rule"'
 """A column that no table has: the number of a condition that holds."""
 _COLLECTED = '"#events"'
 """A table that no lake has, see `collecting`."""
-_FIRST_SEEN = '"#first_seen"'
-"""Another, see `collecting_first_seen`."""
+_NEW_VALUES = '"#new_values"'
+"""Another, see `collecting_new_values`."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def correlated(
     return f"SELECT * FROM ({windows.matching(counted, single)}) WHERE {inside}"
 
 
-def collecting_first_seen(
+def collecting_new_values(
     rules: Mapping[int, Unseen], most_values: int, most: int, filled: Collection[str] | None = None
 ) -> str:
     """SQL that keeps, as long as a connection is open, when values were first there: of many rules in one scan.
@@ -160,12 +160,12 @@ def collecting_first_seen(
         f"QUALIFY row_number() OVER (PARTITION BY rule, about ORDER BY min(ms), value) <= {most_values}"
     )
     kept = f"QUALIFY row_number() OVER (PARTITION BY rule ORDER BY first, about, value) <= {most}"
-    return f"CREATE OR REPLACE TEMP TABLE {_FIRST_SEEN} AS SELECT * FROM ({values}) {kept}"
+    return f"CREATE OR REPLACE TEMP TABLE {_NEW_VALUES} AS SELECT * FROM ({values}) {kept}"
 
 
-def first_seen(number: int) -> str:
+def new_values(number: int) -> str:
     """SQL of the first event of each value of each group of one rule, the earliest first, see above."""
-    return f"SELECT * EXCLUDE (rule) FROM {_FIRST_SEEN} WHERE rule = {number} ORDER BY first, about, value"
+    return f"SELECT * EXCLUDE (rule) FROM {_NEW_VALUES} WHERE rule = {number} ORDER BY first, about, value"
 
 
 def _seen(relation: Relation, arms: Sequence[tuple[int, Arm]], filled: Collection[str] | None) -> str:

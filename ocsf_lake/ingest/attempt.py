@@ -21,7 +21,7 @@ from ocsf_lake.ingest.plan import MOST_UNANSWERED
 from ocsf_lake.ingest.routing import Engines, Routed, Router
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import containers, duplicated, generations
-from ocsf_lake.ledger.duplicated import Duplicates
+from ocsf_lake.ledger.duplicated import DuplicatePolicy
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import Batch, CountError, Counts, Isolated, Kind, Outcome, Result, State
@@ -98,7 +98,7 @@ class Attempt:
     """
 
     def __init__(
-        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: Duplicates, *,
+        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: DuplicatePolicy, *,
         quarantines: bool = True,
     ) -> None:  # fmt: skip
         self.work = work
@@ -121,7 +121,7 @@ class Attempt:
         self.failures: dict[ObjectRef, Failure] = {}
         self.orphans = Orphans(work.lake.ledger.engine, batch.id)
         self.writer = Writer(work.lake.settings, batch.id)
-        self._earlier: _EarlierParts | None = None if policy is Duplicates.KEEP else _EarlierParts()
+        self._earlier: _EarlierParts | None = None if policy is DuplicatePolicy.KEEP else _EarlierParts()
         self.number = 0
         self._unanswered = 0
         self._passed: set[ObjectRef] = set()
@@ -194,12 +194,12 @@ class Attempt:
         if name not in self.others:
             batch, alone = routed.batch(self.batch, engine), self.work.alone
             if self.batch.kind is Kind.REPLAY:
-                policy = Duplicates.KEEP
+                policy = DuplicatePolicy.KEEP
             elif alone is None:
                 policy = duplicated.policy_of(self.lake.ledger.engine, batch.id)
             else:
                 policy = duplicates.policy(self.lake.settings, engine.mapper)
-                if policy is not Duplicates.KEEP and name not in alone:
+                if policy is not DuplicatePolicy.KEEP and name not in alone:
                     raise NotAloneError(name)
             if self.store is self.lake.store:
                 containers.note(self.lake.ledger.engine, self.batch.id, batch.id)
@@ -366,7 +366,7 @@ class Attempt:
         if (repeats := prepared.duplicates) is not None:
             self.result.duplicates += len(repeats.rows)
             self.result.variants += repeats.variants
-            if self.policy is Duplicates.DROP:
+            if self.policy is DuplicatePolicy.DROP:
                 for row in repeats.listed:
                     self._counts[row["source_object"]].dropped += 1
         self.lease.check()
@@ -421,7 +421,7 @@ class Attempt:
 
     def _without_duplicates(self, mapped: Mapped, earlier: _EarlierParts) -> tuple[Mapped, duplicates.Repeats]:
         """What is left of a part, and what it repeats; without `drop` all of it is left."""
-        drop = self.policy is Duplicates.DROP
+        drop = self.policy is DuplicatePolicy.DROP
         action = "dropped" if drop else "marked"
         search = duplicates.Search(self.lake, self.engine.mapper, self.batch, action, self.store, earlier.store)
         repeats = search.find(mapped.events, earlier.files)

@@ -22,7 +22,7 @@ from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import chain, duplicated, generations, meter, orphans, records, redactions
 from ocsf_lake.ledger.database import Connection
-from ocsf_lake.ledger.duplicated import Duplicates
+from ocsf_lake.ledger.duplicated import DuplicatePolicy
 from ocsf_lake.ledger.generations import MovedError
 from ocsf_lake.ledger.leases import Lease, LostError
 from ocsf_lake.ledger.ledger import WORKER, LeftOut, now
@@ -75,7 +75,7 @@ def run(
     engines = engines or of_settings(engine.version, lake.settings)
     hides = redaction.of(lake.settings)
     work = Work(lake, engine, engines, lease, lake.store, last, ended=part_ended, redaction=hides, again=again)
-    alone = set() if policy is Duplicates.KEEP else {batch.source}
+    alone = set() if policy is DuplicatePolicy.KEEP else {batch.source}
     while True:
         # Always in one order, so that two batches never wait for each other.
         with ExitStack() as stack:
@@ -109,6 +109,7 @@ def end_abandoned(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
     if result is None:
         left_out = unfinished.move_aside(lake, batch, dict.fromkeys(batch.members, unfinished.GONE), lease)
         lake.ledger.plan([], instead_of=(batch.id, undo.batch(lake, batch.id, lease)), left_out=left_out)
+        lease.check()  # else another one may have ended it before, and nothing was left out
         result = Result(_failed(left_out))
     return result
 
@@ -128,12 +129,12 @@ def _from_record(batch: Batch, lake: Lake, lease: Lease) -> Result | None:
         if not unfinished.is_whole(lake, record):
             return None
         make = partial(unfinished.recorded, lake, record)
-        return complete(batch, lake, lease, make, Duplicates(facts.policy), facts.key, facts.routed)
+        return complete(batch, lake, lease, make, DuplicatePolicy(facts.policy), facts.key, facts.routed)
 
 
 def complete(
     batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result],
-    policy: Duplicates = Duplicates.KEEP, key: Sequence[str] = (),
+    policy: DuplicatePolicy = DuplicatePolicy.KEEP, key: Sequence[str] = (),
     routed_policies: records.Routed | None = None,
 ) -> Result:  # fmt: skip
     """Has the files of a planned batch made, and makes them part of the lake at one moment, once.
@@ -166,7 +167,7 @@ def complete(
 
 
 def _completed(
-    batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: Duplicates,
+    batch: Batch, lake: Lake, lease: Lease, make: Callable[[Batch], Result], policy: DuplicatePolicy,
     key: Sequence[str], routed_policies: records.Routed | None,
 ) -> Result:  # fmt: skip
     failpoint("begun", batch.id)
@@ -175,7 +176,7 @@ def _completed(
     lease.check()
     of_others = duplicates.routed(lake.settings, result) if routed_policies is None else routed_policies
     head = None
-    if any(one != Duplicates.KEEP for one in (policy, *(one for one, _ in of_others.values()))):
+    if any(one != DuplicatePolicy.KEEP for one in (policy, *(one for one, _ in of_others.values()))):
         with lake.ledger.engine.connect() as connection:
             head = chain.last_number(connection)
     facts = records.Facts(now(), WORKER, policy, tuple(key), of_others, head)
@@ -238,7 +239,7 @@ def _forget(batch: Batch, lake: Lake, result: Result) -> None:
 
 
 def rebuild_files(
-    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: Duplicates, store: Store,
+    batch: Batch, lake: Lake, engine: Engine, lease: Lease, policy: DuplicatePolicy, store: Store,
     read: Collection[ObjectRef], *, parts_alone: bool = False, hides: Policy | None = None,
 ) -> Result:  # fmt: skip
     """Maps a finished batch once more and writes its files elsewhere; nothing is registered or marked.
@@ -276,7 +277,7 @@ def part_ended(batch_id: str) -> None:
 
 
 def made(
-    batch: Batch, work: Work, policy: Duplicates, *, attempted: Callable[..., Attempt] = Attempt,
+    batch: Batch, work: Work, policy: DuplicatePolicy, *, attempted: Callable[..., Attempt] = Attempt,
     left_out: Mapping[ObjectRef, Outcome] = MappingProxyType({}),
 ) -> Result:  # fmt: skip
     """Writes the files of a batch; objects that make the work fail are left out.

@@ -25,7 +25,7 @@ import pyarrow as pa
 from ocsf_lake.catalogs.definitions import DUPLICATES, DUPLICATES_SCHEMA, key_text
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger.duplicated import Duplicates, earlier_files, earlier_objects
+from ocsf_lake.ledger.duplicated import DuplicatePolicy, earlier_files, earlier_objects
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, Result
 from ocsf_lake.storage import evolution, parquet, retry
 from ocsf_lake.storage.fileinfo import FileInfo
@@ -49,14 +49,14 @@ PLACE = frozenset(["source_object", "source_etag", "source_record", "mapper_vers
 """Columns that say where a record was read and where its event lies; the account and region of the event count."""
 
 
-def policy(settings: Settings, mapper: Mapper) -> Duplicates:
+def policy(settings: Settings, mapper: Mapper) -> DuplicatePolicy:
     """The policy in force for a source.
 
     Raises:
         ConfigError: The source's records have no key.
     """
-    value = Duplicates(settings.duplicates.get(mapper.name, Duplicates.KEEP))
-    if value is not Duplicates.KEEP and not mapper.duplicate_key:
+    value = DuplicatePolicy(settings.duplicates.get(mapper.name, DuplicatePolicy.KEEP))
+    if value is not DuplicatePolicy.KEEP and not mapper.duplicate_key:
         raise ConfigError(
             f"setting duplicates: records of {mapper.name} have no key of their own, and two that look the same may "
             "both be true; leave it at keep"

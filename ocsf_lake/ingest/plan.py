@@ -18,7 +18,7 @@ from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.inputs.coverage import Coverage
 from ocsf_lake.inputs.listing import Calls, Names
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger.leases import Lease, LostError
+from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut, program
 from ocsf_lake.ledger.results import SETTLED, Batch, BatchRow, State
 from ocsf_lake.storage import layout, objects, retry, s3
@@ -161,12 +161,14 @@ class _Replacement:
         waiting: Batches that are left for later.
         failures: With which the batches of several members begin.
         left_out: Objects of the batch that go into none.
+        unread: The same for the summary.
     """
 
     to_do: Sequence[Batch]
     waiting: Sequence[Batch] = ()
     failures: int = 0
     left_out: Sequence[LeftOut] = ()
+    unread: Sequence[NotRead] = ()
 
 
 class Planner:
@@ -293,8 +295,8 @@ class Planner:
         reason = row.reason or DIED
         tried_with = program(batch.mapper_version)
         left_out = LeftOut(ref, batch.source, reason, row.failures, tried_with)
-        self.planned.unread.add(NotRead(ref.uri, State.FAILED, attempts.message(left_out)))
-        return _Replacement([], left_out=[left_out])
+        unread = NotRead(ref.uri, State.FAILED, attempts.message(left_out))
+        return _Replacement([], left_out=[left_out], unread=[unread])
 
     def _batch(self, source: str, members: Sequence[ObjectRef]) -> Batch:
         builder = BatchBuilder(source, self.version(source), self.settings)
@@ -325,9 +327,13 @@ class Planner:
         def once() -> list[str]:
             with self.lake.leases.held(batch_id) as lease:
                 batch = self.lake.ledger.batch(batch_id) if lease else None
-                if lease is None or (batch is None and not decided):
+                if lease is None:
                     return []
-                if not decided and batch is not None:
+                if batch is None and (not decided or self.lake.ledger.rows([batch_id])):
+                    return []  # another one has done it
+                if batch is not None:
+                    # Anew each time: between two attempts anybody may have worked on the batch.
+                    decided.clear()
                     try:
                         again = unfinished.has_left(self.lake, batch)
                         missing = unfinished.missing(self.lake, batch) if again else {}
@@ -338,17 +344,16 @@ class Planner:
                     decided.append(self._without(batch, missing, instead_of, lease))
                 (instead,) = decided
                 # Without the batch: it was taken out by a transaction whose answer was lost.
-                try:
-                    planned = self.lake.ledger.plan(
-                        [*instead.waiting, *instead.to_do],
-                        instead_of=(batch_id, undo.batch(self.lake, batch_id, lease)), failures=instead.failures,
-                        left_out=instead.left_out,
-                    )  # fmt: skip
-                except LostError:
-                    decided.clear()  # who has taken the batch over may leave it otherwise than it was
-                    raise
-                written = {batch.id for batch in planned}
-                return [batch.id for batch in instead.to_do if batch.id in written]
+                planned = self.lake.ledger.plan(
+                    [*instead.waiting, *instead.to_do],
+                    instead_of=(batch_id, undo.batch(self.lake, batch_id, lease)), failures=instead.failures,
+                    left_out=instead.left_out,
+                )  # fmt: skip
+                lease.check()  # else another one may have ended it before, and nothing was planned
+            for item in instead.unread:
+                self.planned.unread.add(item)
+            written = {batch.id for batch in planned}
+            return [batch.id for batch in instead.to_do if batch.id in written]
 
         return retry.with_retries(once)
 
@@ -359,11 +364,12 @@ class Planner:
         if not missing:
             return instead_of(batch)
         left_out = unfinished.move_aside(self.lake, batch, missing, lease)
-        for one in left_out:
-            self.planned.unread.add(NotRead(one.ref.uri, State.FAILED, one.reason))
+        unread = [NotRead(one.ref.uri, State.FAILED, one.reason) for one in left_out]
         rest = tuple(ref for ref in batch.members if ref not in missing)
         instead = instead_of(replace(batch, members=rest)) if rest else _Replacement([])
-        return replace(instead, left_out=[*instead.left_out, *left_out])
+        return replace(
+            instead, left_out=[*instead.left_out, *left_out], unread=[*instead.unread, *unread]
+        )  # fmt: skip
 
     def grouped(self, source: str, members: Sequence[ObjectRef]) -> list[Batch]:
         """Objects of a source in batches, as this lake would read them now."""

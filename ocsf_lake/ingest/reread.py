@@ -23,9 +23,10 @@ from ocsf_lake.catalogs.definitions import QUARANTINE
 from ocsf_lake.ingest import batch, undo
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, marker, orphans, records, replays, rereads, written_off
+from ocsf_lake.ledger import chain, files, marker, orphans, records, replays, rereads, written_off
 from ocsf_lake.ledger.database import Connection
-from ocsf_lake.ledger.duplicated import Duplicates, policy_of
+from ocsf_lake.ledger.duplicated import DuplicatePolicy, policy_of
+from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.objects import Key
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.rereads import Read, Taken
@@ -42,7 +43,7 @@ def kept_reason(lake: Lake, read: Read) -> str | None:
     if read.events:
         number = "one of its records is an event" if read.events == 1 else f"{read.events:,} of its records are events"
         return f"it was read as {read.source} before and {number} of the lake; nothing was changed"
-    if read.dropped and read.batch_id and policy_of(lake.ledger.engine, read.batch_id) is Duplicates.DROP:
+    if read.dropped and read.batch_id and policy_of(lake.ledger.engine, read.batch_id) is DuplicatePolicy.DROP:
         return f"it was read as {read.source} before, and the lake may have its records from elsewhere"
     return None
 
@@ -73,14 +74,19 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
     """
     with ExitStack() as stack:
         ids = [] if old is None else _ids(lake, old)
+        leases: list[Lease] = []
         for source in rereads.sources(lake.ledger.engine, ids):
             lease = stack.enter_context(replays.held(lake.leases, source))
             if lease is None:
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
             undo.unfinished_replays(lake, source, lease)
-        if old is not None and stack.enter_context(lake.leases.held(old)) is None:
-            raise RetriableError("another run works on the batch; run the command again", batch=old)
-        moving = _Moving(lake, ids, refs)
+            leases.append(lease)
+        if old is not None:
+            lease = stack.enter_context(lake.leases.held(old))
+            if lease is None:
+                raise RetriableError("another run works on the batch; run the command again", batch=old)
+            leases.append(lease)
+        moving = _Moving(lake, ids, refs, leases)
         moving.write()
         batch.failpoint("rewritten", old or "")
         planned = lake.ledger.plan(batches, first=moving.apply)
@@ -105,11 +111,13 @@ class _Moving:
         lake: The lake.
         ids: The batch, and those of records of other sources in its objects; none for objects of no batch.
         refs: The objects.
+        leases: On the batch, and on the quarantine of its sources.
     """
 
     lake: Lake
     ids: Sequence[str]
     refs: Sequence[ObjectRef]
+    leases: Sequence[Lease]
     _files: dict[str, list[FileInfo]] = field(default_factory=dict)
     _gone: list[str] = field(default_factory=list)
     _rows: dict[tuple[str, Key], int] = field(default_factory=dict)
@@ -153,13 +161,15 @@ class _Moving:
 
     def apply(self, connection: Connection) -> None:
         """Makes the catalogs and the ledger forget what became of the objects, inside a transaction."""
+        for lease in self.leases:
+            lease.check()
         main = self.ids[0] if self.ids else None
         counted = rereads.take_out(connection, self.refs, main)
         if main is None:
             return
         left = rereads.objects_of(connection, main)
         emptied = not left
-        without_events = {key: [file for file in files if file.class_uid is None] for key, files in self._files.items()}
+        without_events = {key: [file for file in own if file.class_uid is None] for key, own in self._files.items()}
         self.records = records.reduced(self.lake.store, main, left, without_events)
         folders = {path.rpartition("/")[0] for path in self._gone} | {marker.RECORDS}
         for batch_id in self.ids:
@@ -170,7 +180,7 @@ class _Moving:
             else:
                 self.lake.catalog.register(batch_id, self._files[batch_id])
         batch.failpoint("registered", main)
-        self._record(connection, main, [] if emptied else [file for files in self._files.values() for file in files])
+        self._record(connection, main, [] if emptied else [file for own in self._files.values() for file in own])
         if emptied:
             rereads.forget(connection, self.ids)
             return
@@ -179,7 +189,7 @@ class _Moving:
 
     def _record(self, connection: Connection, main: str, left: Sequence[FileInfo]) -> None:
         """Writes into the chain which files the batches have no more, and which instead."""
-        before = rereads.files_of(connection, self.ids)
+        before = rereads.listed_files(connection, self.ids)
         old, new = {file.path for file in before}, {file.path for file in left}
         removed, added = [file for file in before if file.path not in new], [f for f in left if f.path not in old]
         detail = {
@@ -205,7 +215,7 @@ class _Moving:
         """Removes the files that nothing names any more."""
         self.lake.store.remove(self._gone)
         with self.lake.ledger.engine.begin() as connection:
-            rereads.cleaned(connection, self.ids)
+            orphans.cleaned(connection, self.ids)
 
 
 def clean(lake: Lake) -> None:
@@ -221,10 +231,10 @@ def _clean(lake: Lake, batch_id: str) -> None:
         may_have_lost = rereads.may_have_lost(connection, batch_id)
         left, ids = rereads.objects_of(connection, batch_id), orphans.ids(connection, batch_id)
     if may_have_lost:
-        files = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
-        records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, files))
+        without_events = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
+        records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, without_events))
     with lake.ledger.engine.begin() as connection:
-        folders, paths = rereads.noted(connection, batch_id)
+        folders, paths = orphans.own_folders(connection, batch_id), files.names_of_batch(connection, batch_id)
         names: Iterable[str] = {name for folder in folders for name in lake.store.sizes(folder)}
         lake.store.remove(sorted(name for name in names if layout.batch_of(name) == batch_id and name not in paths))
-        rereads.cleaned(connection, [batch_id])
+        orphans.cleaned(connection, [batch_id])

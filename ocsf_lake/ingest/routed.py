@@ -33,7 +33,7 @@ def record(connection: Connection, of: Batch, result: Result, facts: Facts) -> N
     for one, one_result in result.routed:
         put(connection, of, one, one_result, facts.done_at)
         policy, key = facts.routed[one.source]
-        duplicated.note(connection, one, duplicated.Duplicates(policy), one_result, key)
+        duplicated.note(connection, one, duplicated.DuplicatePolicy(policy), one_result, key)
     for one, one_result in result.routed:
         chain.record_batch(connection, one, one_result)
 

@@ -384,7 +384,7 @@ def _reread(planner: Planner, source: str) -> None:
     moving: dict[str | None, list[ObjectRef]] = {}
     for start in range(0, len(planner.settled), CHUNK):
         refs = planner.settled[start : start + CHUNK]
-        previous = retry.with_retries(rereads.before, lake.ledger.engine, refs)
+        previous = retry.with_retries(rereads.earlier_reads, lake.ledger.engine, refs)
         for ref in refs:
             read = previous.get(ref.key)
             if read is None or not reread.is_worth_it(read, source, version):

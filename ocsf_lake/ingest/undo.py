@@ -15,7 +15,8 @@ def batch(lake: Lake, batch_id: str, lease: Lease) -> Undo:
     Args:
         lake: The lake.
         batch_id: The batch.
-        lease: On the batch. Nobody can begin it once the transaction is open; who has begun it before keeps it.
+        lease: What keeps others from it. Nobody can begin it once the transaction is open; who has begun it before
+            keeps it.
     """
 
     def undo(connection: Connection) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from ocsf_lake.catalogs import definitions
 from ocsf_lake.lake import Lake
 from ocsf_lake.ledger import chain, generations, orphans, records
-from ocsf_lake.ledger.duplicated import Duplicates
+from ocsf_lake.ledger.duplicated import DuplicatePolicy
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.ledger import LeftOut
 from ocsf_lake.ledger.orphans import Orphans
@@ -180,7 +180,7 @@ def searched(record: Record) -> list[str]:
     assert record.facts is not None
     policies = {record.batch.source: record.facts.policy}
     policies |= {source: policy for source, (policy, _) in record.facts.routed.items()}
-    return sorted(source for source, policy in policies.items() if policy != Duplicates.KEEP)
+    return sorted(source for source, policy in policies.items() if policy != DuplicatePolicy.KEEP)
 
 
 def _is_overtaken(lake: Lake, record: Record) -> bool:

@@ -94,7 +94,7 @@ def _by_days() -> Iterator[Delivery]:
 
 
 @dataclass(frozen=True)
-class Deliveries:
+class DeliveryRoots:
     """Where AWS delivers logs, in and below a folder.
 
     Args:
@@ -106,8 +106,8 @@ class Deliveries:
     beside: Names = field(default_factory=Names)
 
 
-def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Deliveries:
-    """Looks for the trees in and below a folder; one that lies in a tree, above its days, is one itself.
+def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> DeliveryRoots:
+    """Looks for AWS's folders in and below a folder; one that lies in them, above their days, is a root itself.
 
     Args:
         fs: The file system.
@@ -118,9 +118,9 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Deliv
     """
     patterns = delivery(source).patterns
     if ROOT in path.split("/"):
-        return Deliveries((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
+        return DeliveryRoots((path,) if any(steps_below(path, pattern) is not None for pattern in patterns) else ())
     if not patterns:
-        return Deliveries()
+        return DeliveryRoots()
     roots: list[str] = []
     loose: dict[str, Names] = {}
     closed: list[str] = []
@@ -146,7 +146,7 @@ def find(fs: Any, path: str, source: str, calls: Calls, lake: str = "") -> Deliv
                 else:
                     following.append(f"{folder}/{name}")
         waiting = following
-    return Deliveries(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else Deliveries()
+    return DeliveryRoots(tuple(sorted(roots)), _beside(fs, path, roots, loose, closed)) if roots else DeliveryRoots()
 
 
 def _beside(
@@ -181,7 +181,7 @@ class Leaf:
 
 
 class Walk:
-    """Goes through the trees of one source.
+    """Goes through the folders of one source.
 
     Args:
         fs: The file system.
@@ -205,7 +205,7 @@ class Walk:
         """Folders of one day each.
 
         Args:
-            roots: Deliveries, see `find`.
+            roots: See `DeliveryRoots`.
             path: Where they were looked for.
             source: Name of the source.
 

@@ -67,7 +67,7 @@ class Window:
         fs, path = objects.filesystem(self.uri, access)
         fs.invalidate_cache()
         self.coverage.given[listing.printable_uri(fs, path)] = self.uri
-        delivered = deliveries.Deliveries()
+        delivered = deliveries.DeliveryRoots()
         if objects.kind(fs, path) == "directory":
             lake = objects.filesystem(self.lake)[1] if self.lake else ""
             delivered = deliveries.find(fs, path, self.source, self.calls, lake)

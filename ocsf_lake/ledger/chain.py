@@ -172,7 +172,7 @@ def listed(connection: sa.Connection, paths: Iterable[str]) -> list[Listed]:
     return [Listed(*columns) for columns in select_in(connection, query, row.path, list(paths))]
 
 
-def files(connection: sa.Connection) -> Iterator[Listed]:
+def all_files(connection: sa.Connection) -> Iterator[Listed]:
     """All files of the ledger, some at a time."""
     row = FILES.c
     query = sa.select(row.path, row.sha256, row.bytes, row.rows)

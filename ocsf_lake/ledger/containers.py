@@ -14,12 +14,12 @@ from ocsf_lake.ledger.tables import BATCHES, ROUTED
 def note(engine: sa.Engine, of_batch: str, batch_id: str) -> None:
     """Notes whose records a batch has."""
     with engine.begin() as connection:
-        put(connection, of_batch, batch_id)
+        insert_new(connection, ROUTED, [{"batch_id": batch_id, "of_batch": of_batch}])
 
 
-def put(connection: sa.Connection, of_batch: str, batch_id: str) -> None:
-    """The same, in a transaction."""
-    insert_new(connection, ROUTED, [{"batch_id": batch_id, "of_batch": of_batch}])
+def restore(connection: sa.Connection, of_batch: str, batch_id: str) -> None:
+    """Notes the same in a ledger that is made anew, which knows nothing of the batch yet."""
+    connection.execute(sa.insert(ROUTED), {"batch_id": batch_id, "of_batch": of_batch})
 
 
 def keep(connection: sa.Connection, of_batch: str, batch_ids: Collection[str]) -> None:

@@ -483,7 +483,7 @@ def locked(url: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def moment(engine: sa.Engine) -> Iterator[sa.Connection]:
+def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction all of whose queries see the same; in SQLite each does."""
     with engine.connect() as connection:
         if connection.dialect.name == "postgresql":

@@ -20,7 +20,7 @@ from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, KEYS, OBJECTS, R
 from ocsf_lake.storage.layout import Partition
 
 
-class Duplicates(StrEnum):
+class DuplicatePolicy(StrEnum):
     """What is done with a duplicate."""
 
     KEEP = "keep"
@@ -28,9 +28,9 @@ class Duplicates(StrEnum):
     DROP = "drop"
 
 
-def note(connection: sa.Connection, batch: Batch, policy: Duplicates, result: Result, key: Sequence[str]) -> None:
+def note(connection: sa.Connection, batch: Batch, policy: DuplicatePolicy, result: Result, key: Sequence[str]) -> None:
     """Notes, in the transaction that ends a batch, which duplicates it had and the key of its events."""
-    if policy is not Duplicates.KEEP:
+    if policy is not DuplicatePolicy.KEEP:
         row = {
             "batch_id": batch.id, "source": batch.source, "policy": policy, "duplicates": result.duplicates,
             "variants": result.variants,
@@ -42,11 +42,11 @@ def note(connection: sa.Connection, batch: Batch, policy: Duplicates, result: Re
         upsert(connection, KEYS, ("table_name",), rows)
 
 
-def policy_of(engine: sa.Engine, batch_id: str) -> Duplicates:
+def policy_of(engine: sa.Engine, batch_id: str) -> DuplicatePolicy:
     """The policy that was in force when a batch was done."""
     with engine.connect() as connection:
         value = connection.scalar(sa.select(DUPLICATES.c.policy).where(DUPLICATES.c.batch_id == batch_id))
-    return Duplicates(value or Duplicates.KEEP)
+    return DuplicatePolicy(value or DuplicatePolicy.KEEP)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger.database import has, moment, select_in
+from ocsf_lake.ledger.database import has, select_in, snapshot
 from ocsf_lake.ledger.overview import event_day
 from ocsf_lake.ledger.tables import BATCHES, FILES, RETAINED, WRITTEN_OFF
 from ocsf_lake.storage import layout
@@ -86,7 +86,7 @@ class Files:
         Args:
             tables: Name of each table -> which of its partitions; None for all.
         """
-        with moment(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return {table: list(_files(connection, table, chosen)) for table, chosen in tables.items()}
 
     def newest(
@@ -99,7 +99,7 @@ class Files:
             rows: Rows of each table.
             most: Files of each table, at most.
         """
-        with moment(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return {table: _some(connection, table, chosen, rows, most) for table, chosen in tables.items()}
 
     def of_first_rows(
@@ -112,7 +112,7 @@ class Files:
             rows: Rows of each table.
             latest: Whether the first rows are the latest; else the earliest.
         """
-        with moment(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return {
                 table: _some(connection, table, chosen, rows, earliest=not latest, whole_days=True)
                 for table, chosen in tables.items()
@@ -139,6 +139,11 @@ def names_of_table(connection: sa.Connection, table: str, batch_ids: Collection[
     return sorted(path for (path,) in select_in(connection, query, FILES.c.batch_id, list(batch_ids)))
 
 
+def names_of_batch(connection: sa.Connection, batch_id: str) -> set[str]:
+    """Paths of the files that a batch wrote."""
+    return set(connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id)))
+
+
 def has_any(engine: sa.Engine, table: str) -> bool:
     """Whether a table has files."""
     with engine.connect() as connection:
@@ -154,10 +159,9 @@ def rows_of_table(connection: sa.Connection, table: str) -> list[sa.Row[Any]]:
 
 def rewritten(connection: sa.Connection, files: Iterable[FileInfo]) -> None:
     """Notes size and checksum of files that were written anew under their names."""
-    row = FILES.c
-    values = [{"of_path": file.path, "size": file.bytes, "hash": file.sha256} for file in files]
-    changed: dict[str, Any] = {"bytes": sa.bindparam("size"), "sha256": sa.bindparam("hash")}
-    connection.execute(sa.update(FILES).where(row.path == sa.bindparam("of_path")).values(changed), values)
+    for file in files:
+        values = {"bytes": file.bytes, "sha256": file.sha256}
+        connection.execute(sa.update(FILES).where(FILES.c.path == file.path).values(values))
 
 
 def _partitions(connection: sa.Connection, table: str) -> list[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
@@ -50,6 +50,11 @@ def folders(connection: sa.Connection, batch_id: str) -> list[str]:
     return list(connection.scalars(query))
 
 
+def own_folders(connection: sa.Connection, batch_id: str) -> list[str]:
+    """The same, without those of records of other sources."""
+    return list(connection.scalars(sa.select(ORPHANS.c.folder).where(ORPHANS.c.batch_id == batch_id)))
+
+
 def all_folders(connection: sa.Connection) -> set[tuple[str, str]]:
     """Every batch with a folder that it may have left files in."""
     return {(batch_id, folder) for batch_id, folder in connection.execute(sa.select(ORPHANS))}
@@ -61,6 +66,11 @@ def left(connection: sa.Connection, store: Store, batch_id: str) -> list[str]:
     names = {name for folder in folders(connection, batch_id) for name in store.sizes(folder)}
     ours = {name for name in names if layout.batch_of(name) in written_by}
     return sorted(name for name in ours if not name.startswith(f"{layout.FOREIGN}/"))
+
+
+def cleaned(connection: sa.Connection, batch_ids: Collection[str]) -> None:
+    """Notes that nothing is left of batches that are done, or forgotten."""
+    connection.execute(sa.delete(ORPHANS).where(ORPHANS.c.batch_id.in_(batch_ids)))
 
 
 def forget(connection: sa.Connection, batch_id: str) -> None:

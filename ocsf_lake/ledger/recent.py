@@ -30,7 +30,7 @@ def failed_objects(engine: sa.Engine) -> list[tuple[str, int, str | None]]:
         return [tuple(item) for item in connection.execute(grouped)]
 
 
-def filled(engine: sa.Engine, since: str) -> list[tuple[str, str, str]]:
+def partitions_filled(engine: sa.Engine, since: str) -> list[tuple[str, str, str]]:
     """Source, time of planning and partition's values of what batches wrote that were planned since."""
     # Of files that were merged since, too.
     parts = (sa.select(table.c.batch_id, table.c.partition) for table in (FILES, RETIRED))
@@ -45,7 +45,7 @@ def filled(engine: sa.Engine, since: str) -> list[tuple[str, str, str]]:
         return [tuple(item) for item in connection.execute(query)]
 
 
-def refused(engine: sa.Engine, since: str) -> list[tuple[str, int, int]]:
+def counts_read(engine: sa.Engine, since: str) -> list[tuple[str, int, int]]:
     """Source, records read and those of them in quarantine, of batches that were done since."""
     row = BATCHES.c
     query = (
@@ -58,7 +58,7 @@ def refused(engine: sa.Engine, since: str) -> list[tuple[str, int, int]]:
     return [(source, int(read or 0), int(quarantined or 0)) for source, read, quarantined in rows]
 
 
-def drifted(engine: sa.Engine, since: str) -> list[tuple[str, int, str]]:
+def drift_counts(engine: sa.Engine, since: str) -> list[tuple[str, int, str]]:
     """Source, number and one name of what was noticed in schemas since, but in open-ended members and new sources."""
     old = sa.select(BATCHES.c.source).where(BATCHES.c.state == State.DONE, BATCHES.c.done_at < since)
     row = SCHEMA_DRIFT.c

@@ -47,7 +47,7 @@ class Taken:
     dropped: int
 
 
-def before(engine: sa.Engine, refs: Sequence[ObjectRef]) -> dict[Key, Read]:
+def earlier_reads(engine: sa.Engine, refs: Sequence[ObjectRef]) -> dict[Key, Read]:
     """What became of those of these objects that earlier runs have read or set aside."""
     columns = OBJECTS.c
     query = (
@@ -71,21 +71,25 @@ def sources(engine: sa.Engine, batch_ids: Sequence[str]) -> list[str]:
 
 
 def take_out(connection: sa.Connection, refs: Iterable[ObjectRef], batch_id: str | None) -> dict[Key, Taken]:
-    """Forgets objects of a batch, or of none; gives what each was counted with.
+    """Forgets objects of a batch, or of none, of which no record is an event; gives what each was counted with.
 
     Raises:
-        RetriableError: Another run has planned one of them meanwhile.
+        RetriableError: Another run has planned one of them meanwhile, or a replay has made events of its records.
     """
     columns = OBJECTS.c
     counted: dict[Key, Taken] = {}
     for ref in refs:
-        query = sa.select(columns.read, columns.quarantined, columns.dropped).where(
+        query = sa.select(columns.read, columns.quarantined, columns.dropped, columns.events).where(
             columns.etag == ref.etag, columns.batch_id.is_not_distinct_from(batch_id)
         )
         row = next(objects.select(connection, query, [ref.uri]), None)
         if row is None:
             raise RetriableError("another run has planned the object meanwhile; run it again", object=ref.uri)
-        counted[ref.key] = Taken(*row)
+        *taken, events = row
+        if events:
+            why = "a replay has made events of the object's records meanwhile; run it again"
+            raise RetriableError(why, object=ref.uri)
+        counted[ref.key] = Taken(*taken)
         objects.remove(connection, [ref.key])
     return counted
 
@@ -97,7 +101,7 @@ def objects_of(connection: sa.Connection, batch_id: str) -> set[Key]:
     return {(uri, etag) for uri, etag in connection.execute(query)}
 
 
-def files_of(connection: sa.Connection, batch_ids: Sequence[str]) -> list[chain.Listed]:
+def listed_files(connection: sa.Connection, batch_ids: Sequence[str]) -> list[chain.Listed]:
     """The files of batches, as the chain lists them."""
     paths = connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id.in_(batch_ids)))
     return chain.listed(connection, paths.all())
@@ -158,15 +162,3 @@ def may_have_lost(connection: sa.Connection, batch_id: str) -> bool:
     """Whether objects may have left a batch: those that are no ingests have none, and what is forgotten lost all."""
     kind = connection.scalar(sa.select(BATCHES.c.kind).where(BATCHES.c.id == batch_id))
     return kind in (Kind.INGEST, None)
-
-
-def noted(connection: sa.Connection, batch_id: str) -> tuple[list[str], set[str]]:
-    """Folders in which files of a batch may lie that nothing names, and the paths of those that it has."""
-    folders = connection.scalars(sa.select(ORPHANS.c.folder).where(ORPHANS.c.batch_id == batch_id))
-    paths = connection.scalars(sa.select(FILES.c.path).where(FILES.c.batch_id == batch_id))
-    return list(folders), set(paths)
-
-
-def cleaned(connection: sa.Connection, batch_ids: Sequence[str]) -> None:
-    """Notes that no such files are left of batches."""
-    connection.execute(sa.delete(ORPHANS).where(ORPHANS.c.batch_id.in_(batch_ids)))

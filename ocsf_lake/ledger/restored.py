@@ -22,6 +22,7 @@ from ocsf_lake.ledger.tables import (
     GENERATIONS,
     METADATA,
     OBJECTS,
+    ORPHANS,
     RETIRED,
     WRITTEN_OFF,
     set_kinds,
@@ -39,7 +40,7 @@ def has_batches(connection: sa.Connection) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(BATCHES.c.id.is_not(None)))))
 
 
-def empty(connection: sa.Connection, lake: str | None) -> None:
+def clear(connection: sa.Connection, lake: str | None) -> None:
     """Makes a ledger forget everything.
 
     Args:
@@ -105,7 +106,7 @@ def put_chain(connection: sa.Connection, store: Store, moved: Iterable[Record]) 
         return  # a lake of an older version; the next writer begins its chain
     for one in moved:
         _put_moved(connection, store, one, live)
-    files = {file.path: file for file in sorted(chain.files(connection), key=attrgetter("path"))}
+    files = {file.path: file for file in sorted(chain.all_files(connection), key=attrgetter("path"))}
     added = [file for path, file in files.items() if live.get(path) != file]
     removed = [file for path, file in live.items() if files.get(path) != file]
     detail = {"beside": chain.of_marker(store)}
@@ -176,7 +177,7 @@ def put_checkpoint(connection: sa.Connection, store: Store) -> None:
     open_ids = sa.select(BATCHES.c.id).where(is_open)
     objects.remove_planned(connection, list(connection.scalars(open_ids)))
     connection.execute(sa.delete(BATCHES).where(is_open))
-    connection.execute(sa.delete(METADATA.tables["traces"]))
+    connection.execute(sa.delete(ORPHANS))
 
 
 def _checkpoint_rows(store: Store) -> Iterator[tuple[str, list[dict[str, object]]]]:

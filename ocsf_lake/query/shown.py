@@ -10,6 +10,7 @@ import pyarrow as pa
 from ocsf_lake.catalogs import security_lake
 from ocsf_lake.catalogs.base import Definition
 from ocsf_lake.catalogs.definitions import (
+    BESIDE,
     DUPLICATES,
     OUTCOMES,
     QUARANTINE,
@@ -170,12 +171,13 @@ class Shown:
         if self.known_files is not None:
             self.known_files.add({place(file.path): file.bytes for file in files})
         groups: dict[str | None, list[str]] = {}
+        # What lies beside the events has had the same columns in all versions.
+        by_version = table.name not in BESIDE
         for file in files:
             path = place(file.path)
             self.paths.append(path)
             self.written[path] = file.sha256
-            # What lies beside the events has had the same columns in all versions.
-            groups.setdefault(file.version if table.name in registry.tables() else None, []).append(path)
+            groups.setdefault(file.version if by_version else None, []).append(path)
         _create(self.connection, table, name or table.name, list(groups.values()), place(""))
 
 

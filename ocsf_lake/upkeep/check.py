@@ -126,15 +126,15 @@ def sync(lake: Lake, deep: bool = False) -> Repair:
         repair.left = drifts
         return repair
     # First of all: a file that is taken back may have a new name, under which a run that died has put it.
-    foreign = [finding for finding in drifts if finding.kind is Kind.FILE_FOREIGN and finding.where == STORAGE]
-    for table in sorted({finding.table for finding in foreign}):
-        _move_foreign(lake, table, [finding.item for finding in foreign if finding.table == table], repair)
-    for finding in drifts:
-        if finding.kind is Kind.FILE_RETURNED:
-            if (reason := returned.take_back(lake, finding.table, finding.item)) is None:
-                repair.taken_back.append(finding.item)
+    foreign = [drift for drift in drifts if drift.kind is Kind.FILE_FOREIGN and drift.where == STORAGE]
+    for table in sorted({drift.table for drift in foreign}):
+        _move_foreign(lake, table, [drift.item for drift in foreign if drift.table == table], repair)
+    for drift in drifts:
+        if drift.kind is Kind.FILE_RETURNED:
+            if (reason := returned.take_back(lake, drift.table, drift.item)) is None:
+                repair.taken_back.append(drift.item)
             else:
-                repair.refused.append(f"{finding.item}: {reason}")
+                repair.refused.append(f"{drift.item}: {reason}")
     lost = lost_files.by_batch(drifts)
     waiting = lake.ledger.in_order(lost.keys())
     while waiting:
@@ -176,8 +176,9 @@ def _end_abandoned(lake: Lake, repair: Repair) -> None:
                 continue  # who holds it ends it
             try:
                 result = batches.end_abandoned(batch, lake, lease)
-            except LostError:
-                continue  # who has taken it over ends it
+            except LostError as error:
+                repair.refused.append(f"batch {batch_id}: {str(error).splitlines()[0]}")
+                continue  # it may be another one's by now
             except OcsfMappersError as error:
                 # Whatever is wrong with this batch, others can be ended.
                 lake.ledger.fail(batch_id, str(error), excused=True)

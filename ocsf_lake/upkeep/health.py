@@ -107,7 +107,7 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
     Batches of days that were over when they were planned do not count: a backfill says nothing about the live log.
     """
     by_source: dict[str, set[datetime]] = {}
-    for source, planned_at, partition in recent.filled(ledger.engine, _text(now - LOOK_BACK)):
+    for source, planned_at, partition in recent.partitions_filled(ledger.engine, _text(now - LOOK_BACK)):
         moment = datetime.fromisoformat(planned_at)
         day = partition.rpartition("/")[2]
         if day != layout.UNKNOWN and day >= f"{moment - timedelta(days=1):%Y%m%d}":
@@ -117,7 +117,7 @@ def _arrivals(ledger: Ledger, now: datetime) -> dict[str, list[datetime]]:
 
 def quarantine(ledger: Ledger, settings: Settings, now: datetime) -> Iterator[Alarm]:
     """Sources of whose records too many went to quarantine in the last day."""
-    for source, read, refused in recent.refused(ledger.engine, _text(now - RECENT)):
+    for source, read, refused in recent.counts_read(ledger.engine, _text(now - RECENT)):
         if refused and refused / read > settings.alert_quarantined:
             yield Alarm(
                 "quarantine",
@@ -132,7 +132,7 @@ def members(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
 
     Names inside open-ended members are not counted, nor is anything while the source is new to the lake.
     """
-    for source, number, name in recent.drifted(ledger.engine, _text(now - RECENT)):
+    for source, number, name in recent.drift_counts(ledger.engine, _text(now - RECENT)):
         what = _plural(number, "novelty", "novelties")
         yield Alarm("members", source, f"{what} in 24 hours, as {name}; `ocsf-lake status {source}` lists them")
 

@@ -77,7 +77,7 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
                     f"there is a ledger with batches at {place}; --replace makes it anew from the lake's files, and "
                     "forgets what it has"
                 )
-            restored.empty(connection, store.uri("").rstrip("/") if settings.ledger_url is not None else None)
+            restored.clear(connection, store.uri("").rstrip("/") if settings.ledger_url is not None else None)
             summary, moved = _fill(connection, store, content is not None)
             if content is None:
                 records.checkpoint(connection, store)
@@ -113,7 +113,7 @@ def _fill(connection: Connection, store: Store, recorded: bool) -> tuple[Summary
     totals = restored.totals(connection)
     summary.batches, summary.objects, summary.files = totals.batches, totals.objects, totals.files
     summary.events, summary.quarantined = totals.events, totals.quarantined
-    registered = {file.path for file in chain.files(connection)}
+    registered = {file.path for file in chain.all_files(connection)}
     stored = {path for path in stored if not path.endswith(f"/{layout.PLAN}")}
     retired = {path for paths in compactions.retired(connection).values() for path in paths}
     summary.unknown, summary.missing = sorted(stored - registered - retired), sorted(registered - stored)
@@ -126,11 +126,11 @@ def _put_batch(connection: Connection, record: Record) -> None:
     assert result is not None
     assert facts is not None
     put_done(connection, batch, result, facts.done_at, facts.worker)
-    duplicated.note(connection, batch, duplicated.Duplicates(facts.policy), result, facts.key)
+    duplicated.note(connection, batch, duplicated.DuplicatePolicy(facts.policy), result, facts.key)
     redactions.note(connection, batch, result)
     meter.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, routed_result in result.routed:
         routed.put(connection, batch, one, routed_result, facts.done_at)
-        containers.put(connection, batch.id, one.id)
+        containers.restore(connection, batch.id, one.id)
         policy, key = facts.routed[one.source]
-        duplicated.note(connection, one, duplicated.Duplicates(policy), routed_result, key)
+        duplicated.note(connection, one, duplicated.DuplicatePolicy(policy), routed_result, key)

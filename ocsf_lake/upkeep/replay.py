@@ -33,7 +33,7 @@ from ocsf_lake.ingest.parts import Piece, SetAsideError
 from ocsf_lake.inputs import discovery, fields
 from ocsf_lake.lake import Lake, opened
 from ocsf_lake.ledger import replays, retained, written_off
-from ocsf_lake.ledger.duplicated import Duplicates
+from ocsf_lake.ledger.duplicated import DuplicatePolicy
 from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import ID_DIGITS, Batch, CountError, Kind, Outcome, Result
 from ocsf_lake.query import query
@@ -232,7 +232,7 @@ def _made(
     others = of_settings(engine.version, lake.settings)
     work = Work(lake, engine, others, lease, store, ended=batches.part_ended, parts_alone=parts_alone, redaction=hides)
     attempted = partial(_Replay, entries=entries, reasons=reasons)
-    return batches.made(batch, work, Duplicates.KEEP, attempted=attempted)
+    return batches.made(batch, work, DuplicatePolicy.KEEP, attempted=attempted)
 
 
 _Key = tuple[str, str, int]
@@ -252,7 +252,7 @@ class _Replay(Attempt):
     """
 
     def __init__(
-        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: Duplicates, *,
+        self, batch: Batch, work: Work, left_out: Mapping[ObjectRef, Outcome], policy: DuplicatePolicy, *,
         entries: Sequence[Entry], reasons: Counter[str],
     ) -> None:  # fmt: skip
         super().__init__(batch, work, left_out, policy, quarantines=False)

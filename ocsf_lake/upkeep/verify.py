@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from ocsf_lake.config import Settings
 from ocsf_lake.lake import Lake, no_lake, opened
 from ocsf_lake.ledger import chain, compactions, containers, marker, orphans, signing
-from ocsf_lake.ledger.database import Connection, MissingError, moment
+from ocsf_lake.ledger.database import Connection, MissingError, snapshot
 from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
@@ -176,7 +176,7 @@ class _Verifying:
         try:
             if nowhere:
                 raise MissingError("the settings name none")
-            with opened(self.settings, reading=True) as lake, moment(lake.ledger.engine) as connection:
+            with opened(self.settings, reading=True) as lake, snapshot(lake.ledger.engine) as connection:
                 if not chain.is_there(connection):
                     self.summary.ledger = "it has no chain yet"
                     return
@@ -191,7 +191,7 @@ class _Verifying:
 
     def _take(self, connection: Connection) -> None:
         retired = [path for paths in compactions.retired(connection).values() for path in paths]
-        self.state.take_ledger(chain.files(connection), retired)
+        self.state.take_ledger(chain.all_files(connection), retired)
         self._retired_in = {_without_generation(layout.folder_of(path)) for path in retired}
         self.state.take_records(LedgerRecord(*item) for item in chain.rows(connection))
         self._open_ids = containers.open_ids(connection)
@@ -409,8 +409,8 @@ def adopt(settings: Settings) -> int:
     number = 0
     with opened(settings) as lake, TemporaryDirectory(prefix="ocsf-lake-verify-") as folder:
         with closing(State(Path(folder))) as state:
-            with moment(lake.ledger.engine) as connection:
-                state.take_ledger(chain.files(connection), ())
+            with snapshot(lake.ledger.engine) as connection:
+                state.take_ledger(chain.all_files(connection), ())
                 for item in chain.rows(connection):
                     state.apply(chain.parsed(chain.content(item.body, item.hash, item.signature)))
             portion: list[str] = []

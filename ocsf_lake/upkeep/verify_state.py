@@ -84,7 +84,8 @@ class State:
 
     def take_ledger(self, files: Iterable[Listed], retired: Iterable[str]) -> None:
         """Takes up the files that the ledger has, and those that were retired and are there still."""
-        self._connection.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", map(astuple, files))
+        rows = ((file.path, file.sha256, file.bytes, file.rows) for file in files)
+        self._connection.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", rows)
         self._connection.executemany("INSERT INTO retired VALUES (?)", ((path,) for path in retired))
 
     def take_records(self, rows: Iterable[LedgerRecord]) -> None:

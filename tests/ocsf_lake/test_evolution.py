@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -132,3 +133,26 @@ def test_what_lies_beside_the_events_has_the_columns_of_every_version(schema: pa
     assert {field.name: field.type for field in schema} == {
         name: pa.int64() if name in integers else pa.string() for name in columns.split()
     }
+
+
+def test_quarantine_of_many_mappers_is_described_once(settings: Make, tmp_path: Path, count: list[int]) -> None:
+    for source, line in (("aws_cloudtrail", '{"Records": [{"eventName": 1}]}'), ("aws_waf", '{"timestamp": "never"}')):
+        (tmp_path / f"{source}.json").write_text(line)
+        ingest.ingest([str(tmp_path / f"{source}.json")], settings(), source)
+    with query.connected(settings(), "FROM quarantine") as connection:
+        assert connection.execute("SELECT count(DISTINCT mapper_version) FROM quarantine").fetchone() == (2,)
+    assert count == [1]
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each table that a query reads, how many groups of files were described."""
+    numbers: list[int] = []
+    select = evolution.select
+
+    def counted(connection: Any, today: pa.Table, groups: Sequence[Sequence[str]], read: Any) -> str:
+        numbers.append(len(groups))
+        return select(connection, today, groups, read)
+
+    monkeypatch.setattr(evolution, "select", counted)
+    return numbers

@@ -135,7 +135,7 @@ def _judged(
         found = new_values.NewValues("b", new_values._judged(judge, rule.asked.unseen, known, None, new, None))
         assert found.learn(kept)
         with ledger.begin() as connection:
-            pairs = [(one["about"], one["value"]) for one in found.rows("is_news")]
+            pairs = [(one["about"], one["value"]) for one in found.rows("is_new")]
             baselines.note_findings(connection, [("b", *pair, "f") for pair in pairs])
         told |= set(pairs)
         undone |= {(one["about"], one["value"]) for one in found.rows("is_undone")}

@@ -122,7 +122,7 @@ def test_each_rule_of_what_is_new_finds_that_and_leaves_what_is_not(lake: Settin
     looked, reasons = 0, dict[int, str]()
     for number, new in new_values.look(lake, [ours[stem].asked for stem in CASES], Span(), None, reasons):
         stem, hit, miss = list(CASES)[number], str(2 * number), str(2 * number + 1)
-        found = [row["about"] for row in new.rows("is_news")]
+        found = [row["about"] for row in new.rows("is_new")]
         assert [about for about in found if hit in about], stem
         assert not [about for about in found if miss in about], (stem, found)
         looked += 1

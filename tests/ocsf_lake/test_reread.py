@@ -3,15 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from ocsf_lake.config import Settings
-from ocsf_lake.ingest import reread
+from ocsf_lake.ingest import batch, reread
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.ledger import marker, records, replays
+from ocsf_lake.ledger.leases import LostError
 from ocsf_lake.ledger.orphans import Orphans
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import BATCHES
@@ -19,11 +21,13 @@ from ocsf_lake.query import query
 from ocsf_lake.upkeep import check, quarantine, rebuild_ledger, replay, write_off
 from ocsf_mappers import col, registry
 from ocsf_mappers.errors import ReadError, RetriableError
-from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, flow, on_either, write
+from tests.ocsf_lake.compacting import PLACES
+from tests.ocsf_lake.conftest import HEADER, ON_BOTH, Make, call, contents, cut_off_all, flow, on_either, write
 from tests.ocsf_lake.killed import KilledError, killed_at
 from tests.ocsf_lake.test_chain import faults
 from tests.ocsf_lake.test_discovery import CONTROL
 from tests.ocsf_lake.test_ingest import answers, rows
+from tests.ocsf_lake.test_replay import LATE, put_mended
 from tests.ocsf_lake.test_routing import is_sound
 
 OBJECTS = "SELECT split_part(uri, '/', -1), source, state, read, events, quarantined FROM ledger_objects ORDER BY ALL"
@@ -275,6 +279,51 @@ def test_a_replay_that_is_going_on_is_waited_for(mistaken: Path, settings: Make)
     with opened(settings()) as lake, replays.held(lake.leases, "aws_route53_resolver"), refused:
         ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
     assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").reread == 1
+
+
+def test_what_a_replay_has_made_events_of_meanwhile_is_not_read_again(
+    tmp_path: Path, tiny: str, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended between the look at an object, of which no record was an event, and the hold on its quarantine."""
+    folder = tmp_path / "refused"
+    write(folder / "all.json", json.dumps({"Tiny": list(LATE)}))
+    ingest.ingest([str(folder)], settings(), tiny)
+    put_mended(monkeypatch)
+    move = reread.move
+
+    def after_a_replay(*args: Any) -> list[str]:
+        replay.replay(settings())
+        return move(*args)
+
+    monkeypatch.setattr(reread, "move", after_a_replay)
+    with pytest.raises(RetriableError, match="a replay has made events of the object's records meanwhile"):
+        ingest.ingest([str(folder)], settings(), tiny)
+    monkeypatch.setattr(reread, "move", move)
+    assert ingest.ingest([str(folder)], settings(), tiny).reread == 0
+    places = rows(settings(), PLACES)
+    assert len(places) == len(set(places)) == len(LATE)
+    is_sound(settings())
+
+
+@pytest.mark.integration
+def test_who_has_lost_its_hold_on_a_batch_takes_no_object_out_of_it(
+    tmp_path: Path, tiny: str, shared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shared()
+    write(tmp_path / "refused" / "all.json", json.dumps({"Tiny": list(LATE)}))
+    ingest.ingest([str(tmp_path / "refused")], found, tiny)
+    before = rows(found, OBJECTS)
+    put_mended(monkeypatch)
+
+    def cut_off(step: str, _: str) -> None:
+        if step == "rewritten":
+            cut_off_all(found)
+
+    monkeypatch.setattr(batch, "failpoint", cut_off)
+    with pytest.raises(LostError):
+        ingest.ingest([str(tmp_path / "refused")], found, tiny)
+    assert rows(found, OBJECTS) == before
+    assert len(rows(found, "SELECT id FROM ledger_batches")) == 1
 
 
 @pytest.mark.slow

@@ -755,6 +755,65 @@ def test_a_worker_that_wakes_before_it_takes_a_batch_out_leaves_it_to_the_one_th
         assert rows(found, "SELECT id, state FROM ledger_batches") == [(batch_id, "planned")]
 
 
+def test_what_takes_the_place_of_a_batch_is_decided_anew_after_each_pause(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may have written all of it since, and the objects may be gone."""
+    found = settings()
+    with killed_at("begun", monkeypatch):
+        ingested(logs, found)
+    before = rows(found, "SELECT id FROM ledger_batches")
+    plan, pauses = Ledger.plan, list[float]()
+
+    def away(self: Ledger, *args: Any, **named: Any) -> list[Batch]:
+        if named.get("instead_of") and not pauses:
+            raise RetriableError("the database does not answer")
+        return plan(self, *args, **named)
+
+    def meanwhile(seconds: float) -> None:
+        pauses.append(seconds)
+        with monkeypatch.context() as other:
+            other.setattr(Ledger, "plan", plan)
+            with killed_at("kept", other):
+                ingest.resume(found)
+        shutil.move(logs, logs.with_name("away"))
+
+    with monkeypatch.context() as ours:
+        ours.setattr(Ledger, "plan", away)
+        ours.setattr(retry, "sleep", meanwhile)
+        version = Planner.version
+        ours.setattr(Planner, "version", lambda self, source: version(self, source) if pauses else "another")
+        planned = ingest.plan([str(logs)], found, "tiny")
+    assert (len(pauses), rows(found, "SELECT id FROM ledger_batches")) == (1, before)
+    assert planned.unread.items == []
+    synced(found)
+    is_sound(found)
+    assert (len(rows(found, PLACES)), aside(found)) == (6, [])
+
+
+def test_an_object_that_is_left_out_is_reported_once_however_often_that_is_tried(
+    tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings()
+    with killed_at("written", monkeypatch):
+        ingested(logs, found)
+    (logs / "0.json").unlink()
+    plan, tries = Ledger.plan, list[object]()
+
+    def away(self: Ledger, *args: Any, **named: Any) -> list[Batch]:
+        if named.get("instead_of"):
+            tries.append(named)
+            if len(tries) < 3:
+                raise RetriableError("the database does not answer")
+        return plan(self, *args, **named)
+
+    monkeypatch.setattr(Ledger, "plan", away)
+    monkeypatch.setattr(Planner, "version", lambda *_: "another")
+    monkeypatch.setattr(retry, "sleep", lambda _: None)
+    planned = ingest.plan([str(logs)], found, "tiny")
+    assert (len(tries), planned.unread.numbers) == (3, {State.FAILED: 1})
+
+
 @pytest.mark.parametrize("step", often(["written", "kept"], ["written"]))
 def test_rows_of_an_object_that_is_closed_to_us_are_not_written_over(
     step: str, tiny: str, logs: Path, settings: Make, monkeypatch: pytest.MonkeyPatch

@@ -28,24 +28,24 @@ First = Annotated[datetime, typer.Option("--from", metavar="DAY", formats=_DAYS,
 Last = Annotated[datetime, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day of events, included.")]
 Accounts = Annotated[list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; repeatable.")]
 Regions = Annotated[list[str] | None, typer.Option("--region", metavar="NAME", help="Only this region; repeatable.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do none of it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")]
 Parallel = Annotated[
     int | None,
     typer.Option(
-        "--parallel", metavar="N", min=1, max=64, help="Batches at once. [env: OCSF_LAKE_WORKERS; default: 2]"
+        "--parallel", metavar="N", min=1, max=64, help="Batches in parallel. [env: OCSF_LAKE_WORKERS; default: 2]"
     ),
 ]
 
 Remote = Annotated[
-    bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
+    bool, typer.Option("--remote", help="Have the workers of the Prefect server at PREFECT_API_URL do it.")
 ]
-DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days per run.")]
 Remap = Annotated[
     bool,
-    typer.Option("--remap", help="Map the events of these days, which the lake has, once more by today's mapper."),
+    typer.Option("--remap", help="Map the events that the lake has of these days again, with today's mapper."),
 ]
 Estimated = Annotated[
-    bool, typer.Option("--estimate/--no-estimate", help="With --remote: list first, and say what there is to do.")
+    bool, typer.Option("--estimate/--no-estimate", help="With --remote: first list, and show what there is to do.")
 ]
 
 
@@ -66,14 +66,14 @@ def backfill(
     estimate: Estimated = True,
     remap: Remap = False,
 ) -> None:
-    """Bring a range of days into the lake.
+    """Ingest a range of days into the lake.
 
-    Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
-    can run at once, beside a scheduled ingest too: no record is counted twice.
+    Objects already in the lake are skipped. The same command continues an interrupted backfill, and several can run at
+    once, alongside a scheduled ingest too: no record is counted twice.
 
-    With --remap nothing new is read: after a mapper was changed, events of these days are made anew from their raw
-    objects below the URI, a partition at once, in every catalog. A partition whose events would not come out where they
-    were stays as it is, and the reason is said.
+    With --remap nothing new is read: after a mapper was changed, the events of these days are rebuilt from their raw
+    objects below the URI, one partition at a time, in every catalog. A partition whose events would not end up where
+    they were is left unchanged, and the reason is shown.
     """
     source = mapper(source).name  # it may be a file
     if remap:

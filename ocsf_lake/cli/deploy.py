@@ -18,16 +18,16 @@ NO_AUTOMATIONS = (
 )
 
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="[FILE]", help="Deployments. [default: deploy/prefect.yaml]", show_default=False)
+    Path, typer.Argument(metavar="[FILE]", help="Deployments file. [default: deploy/prefect.yaml]", show_default=False)
 ]
 AutomationsOption = Annotated[
     Path | None,
-    typer.Option("--automations", metavar="FILE", help="What the server does by itself.", show_default=False),
+    typer.Option("--automations", metavar="FILE", help="File with the server's automations.", show_default=False),
 ]
 AlertsOption = Annotated[
-    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block that automations send with.")
+    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block with which automations send.")
 ]
-PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Of work pools that are not there yet.")]
+PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Type of new work pools.")]
 
 
 def deploy(
@@ -36,9 +36,10 @@ def deploy(
     alerts: AlertsOption = None,
     pool_type: PoolOption = "process",
 ) -> None:
-    """Put deployments and automations on the Prefect server that PREFECT_API_URL names.
+    """Put deployments and automations on the Prefect server at PREFECT_API_URL.
 
-    Do it again after each change of the files; what is there already is renewed. Alerts that reach nobody are named.
+    Run it again after each change to the files; existing ones are updated. Alerts that would not reach anyone are
+    reported.
     """
     from ocsf_lake.flows import deployments  # noqa: TID251 - Prefect, only when it is asked for
     from ocsf_mappers.errors import ConfigError

@@ -28,17 +28,17 @@ Rules = Annotated[
     list[Path] | None,
     typer.Option(
         "--rules", metavar="DIR",
-        help="Folder with Sigma rules, or pack for those that come along; may be repeated. Default: the setting rules.",
+        help="Folder with Sigma rules, or pack for the built-in ones; repeatable. Default: the setting rules.",
     ),
 ]
 First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
 ]
 Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
 ]
-All = Annotated[bool, typer.Option("--all", help="Look at all events of the lake.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: count the events that each rule looks for.")]
+All = Annotated[bool, typer.Option("--all", help="Search all events of the lake.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; count the events that each rule matches.")]
 
 
 def detect(
@@ -50,11 +50,11 @@ def detect(
     as_json: JsonOption = False,
     lake: LakeOption = None,
 ) -> None:
-    """Ask Sigma rules of the lake, and add what they find to it as events of the table detections.
+    """Run Sigma rules on the lake, and add their findings as events to the table detections.
 
-    Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
-    often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
-    the setting alerts are told of new findings, see `ocsf-lake alerts`.
+    Without a range, the rules run on events that have arrived since they last ran, late ones included. Each finding is
+    added once, however often rules run. Unusable rules are reported, and do not stop the others. New findings are sent
+    to the receivers of the setting alerts, see `ocsf-lake alerts`.
     """
     from ocsf_mappers.errors import ConfigError, QueryError, WriteError
 

@@ -30,20 +30,20 @@ Arguments = Annotated[
     list[str],
     typer.Argument(
         metavar="[SOURCE] URI...",
-        help="Folders, globs, files. A first word that is the name of a source says what they hold; without it each "
-        "object's name or content does.",
+        help="Folders, globs, files. If the first word is a source name, everything is read as that source; otherwise "
+        "each object's source is recognized by its name or content.",
         show_default=False,
     ),
 ]
 
 
 RetryOption = Annotated[
-    bool, typer.Option("--retry", help="Also try objects that were left out because they failed too often.")
+    bool, typer.Option("--retry", help="Also try objects that are skipped because they failed too often.")
 ]
 
 
 AllOption = Annotated[
-    bool, typer.Option("--all", help="List everything on S3, also older days that earlier runs have looked at.")
+    bool, typer.Option("--all", help="List everything on S3, including older days that earlier runs have listed.")
 ]
 
 
@@ -51,11 +51,11 @@ def ingest(
     arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False,
     retry: RetryOption = False, whole: AllOption = False,
 ) -> None:  # fmt: skip
-    """Bring what is new at the URIs into the lake.
+    """Ingest new objects from the URIs into the lake.
 
-    Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
-    command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
-    that source: those that were taken for another one, and those that an older mapper refused.
+    Objects that earlier runs have dealt with are skipped, and an interrupted run is continued: running a command again
+    never counts a record twice. With SOURCE, objects of which no record became an event are read again as that source:
+    those taken for another source, and those that an older mapper refused.
     """
     config = settings(lake, ocsf_version)
     source, uris = split(arguments)

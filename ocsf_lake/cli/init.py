@@ -22,13 +22,13 @@ OWN = {"lake": "./lake", "mappers": "./mappers"}
 """What a project sets itself."""
 WIDTH = 118
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it is made.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the project; created if needed.")]
 
 
 def init(folder: FolderArgument) -> None:
-    """Lay down a project: settings, deployments and alerts for Prefect, flows and mappers to change.
+    """Create a project: settings, deployments and alerts for Prefect, flows and mappers to change.
 
-    Nothing that is there is overwritten: if one of the files is, none is written.
+    Nothing is overwritten: if any of the files exists, none is written.
     """
     from ocsf_mappers.errors import ConfigError, WriteError
 

@@ -25,21 +25,21 @@ PROJECT = Path("ocsf_mappers") / "sources"
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the source, vendor_product; also its table's.")],
-    sample: Annotated[Path, typer.Option("--from", metavar="FILE", help="Real records, or ones like them.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the source and its table, as vendor_product.")],
+    sample: Annotated[Path, typer.Option("--from", metavar="FILE", help="File with real or realistic records.")],
     event_class: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="OCSF class by name or uid, instead of the proposed.")
+        str | None, typer.Option("--class", metavar="CLASS", help="OCSF class by name or uid. Default: as proposed.")
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="Folder of sources; default: that of the settings, or `mappers`."),
+        typer.Option("--into", metavar="DIR", help="Folder for sources. Default: as in the settings, else `mappers`."),
     ] = None,
 ) -> None:
-    """Begin a source from real records: mapper, sample, golden, page and test.
+    """Draft a source from real records: mapper, sample, golden, page and test.
 
-    Every member of the records is listed: mapped where its name and values give it away, else as a comment with the
-    attributes that are called alike. It runs at once. What is left to say: which activity a record is, what the class
-    requires besides, and whether the proposal is right.
+    Every member of the records is listed: mapped if its name and values are clear, otherwise as a comment with
+    similarly named attributes. The draft works immediately. You add which activity a record is and what else the class
+    requires, and check that the proposal is right.
     """
     from ocsf_mappers import registry
     from ocsf_mappers.errors import ConfigError

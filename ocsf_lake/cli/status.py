@@ -31,14 +31,14 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 
 
 Source = Annotated[
-    str, typer.Argument(metavar="[SOURCE]", help="Name of a source: its loss meter.", show_default=False)
+    str, typer.Argument(metavar="[SOURCE]", help="Show the mapping losses of this source.", show_default=False)
 ]
 FailOnOption = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-on",
         metavar="CHECK",
-        help="Exit with 1 if a check finds something: failed, freshness, members, quarantine, any.",
+        help="Exit with 1 if this check fails: failed, freshness, members, quarantine, any.",
     ),
 ]
 
@@ -46,11 +46,11 @@ FailOnOption = Annotated[
 def status(
     source: Source = "", lake: LakeOption = None, as_json: JsonOption = False, fail_on: FailOnOption = None
 ) -> None:
-    """Show what the lake holds, source by source, or the loss meter of one.
+    """Show what the lake holds, source by source, or the mapping losses of one source.
 
-    The loss meter says, day by day, how many values of a source's records OCSF attributes carry, how many stayed in
-    `unmapped`, failed their cast or are in quarantine, and what was never seen before. The day is the event's own;
-    records in quarantine stand under their day of delivery.
+    For one source it shows, day by day, how many values are in OCSF attributes, stayed in `unmapped`, failed their cast
+    or are in quarantine, and what was new. Days are event days; records in quarantine are listed under their day of
+    delivery.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query

@@ -37,23 +37,23 @@ Event = Annotated[
 ]
 Object = Annotated[str | None, typer.Option("--object", metavar="URI", help="Raw object, as in source_object.")]
 Record_ = Annotated[int | None, typer.Option("--record", metavar="N", min=1, help="Record in it, as in source_record.")]
-Table = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Look in this table only.")]
+Table = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Search only this table.")]
 First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
 ]
 Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
 ]
 Export = Annotated[
     Path | None, typer.Option("--export", metavar="DIR", help="Write an evidence bundle into a new or empty folder.")
 ]
-Whole = Annotated[bool, typer.Option("--whole-objects", help="With --export: also the raw objects, whole.")]
+Whole = Annotated[bool, typer.Option("--whole-objects", help="With --export: include the complete raw objects.")]
 VerifyBundle = Annotated[
-    Path | None, typer.Option("--verify-bundle", metavar="DIR", help="Verify an evidence bundle; no lake is needed.")
+    Path | None, typer.Option("--verify-bundle", metavar="DIR", help="Verify an evidence bundle; needs no lake.")
 ]
 Expected = Annotated[
     str | None,
-    typer.Option("--manifest-sha256", metavar="HEX", help="With --verify-bundle: what its manifest.json has to have."),
+    typer.Option("--manifest-sha256", metavar="HEX", help="With --verify-bundle: SHA-256 of its manifest.json."),
 ]
 
 
@@ -75,9 +75,9 @@ def trace(
 ) -> None:
     """Follow an event of the lake to its raw record, byte for byte, and map that again.
 
-    Says where the event is, whether its raw object is still as it was read, what stands in it, which batch and mapper
-    brought it into the lake, and what today's mapper makes of it. Several events with the same uid are all shown.
-    Exit 1 when there is none.
+    Shows where the event is, whether its raw object is unchanged, the record in it, which batch and mapper brought it
+    into the lake, and what today's mapper makes of it. If several events have the uid, all are shown. Exit 1 if there
+    is none.
     """
     from ocsf_mappers.errors import ConfigError
 

@@ -27,6 +27,6 @@ def retain(table: str | None = None, dry_run: bool = False, lake: str | None = N
     if rows:
         create_table_artifact(rows, "retain", done.message)
     if done.refused:
-        refused = "; ".join(f"nothing of {name} goes: {reason}" for name, reason in done.refused.items())
+        refused = "; ".join(f"nothing of {name} is removed: {reason}" for name, reason in done.refused.items())
         return Failed(message=f"{done.message}; {refused}")
     return Completed(message=done.message, data=None)

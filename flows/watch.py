@@ -74,7 +74,7 @@ def lake_page(settings: Settings, findings: list[Alarm], now: datetime) -> str:
     ]  # fmt: skip
     parts += ["## What to do", "\n".join(lines)] if lines else []
     parts += ["## Findings", page(findings)]
-    parts.append(f"Renewed {now:%Y-%m-%d %H:%M} UTC. `ocsf-lake report --out lake.html` says more.")
+    parts.append(f"Updated {now:%Y-%m-%d %H:%M} UTC. `ocsf-lake report --out lake.html` shows more.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,6 +101,6 @@ def sparkline(numbers: Sequence[int]) -> str:
 def page(findings: list[Alarm]) -> str:
     """The findings in Markdown."""
     if not findings:
-        return "All is as it should be.\n"
+        return "Everything is in order.\n"
     rows = [[finding.check, report.code(finding.source), report.code(finding.message)] for finding in findings]
     return report.table(["check", "source", "found"], rows) + "\n"

@@ -56,7 +56,7 @@ def list_alerts(sent: AllOption = False, as_json: JsonOption = False, lake: Lake
         shown = [[_short(row[name]) for name in names] for row in rows]
         output.print_table(["state", "receiver", "alert", "findings", "title", "failures", "due", "reason"], shown)
     else:
-        terminal.say("no alerts" if sent else "no alert is waiting, and none was set aside")
+        terminal.say("no alerts" if sent else "no alerts are waiting or set aside")
     if total > len(rows):
         terminal.say(f"{len(rows):,} of {total:,} alerts are listed, the newest")
 
@@ -70,7 +70,7 @@ def send(lake: LakeOption = None) -> None:
     config = settings_of_lake(lake)
     if not tell(config).messages and config.alerts.receivers:
         terminal.say(
-            "nothing to send: a receiver is told of findings made after `detect` or `alerts send` first knew its name"
+            "nothing to send: a receiver gets only findings made after `detect` or `alerts send` first ran with it"
         )
 
 
@@ -84,8 +84,8 @@ def retry(ids: IdsArgument = None, receiver: ReceiverOption = None, lake: LakeOp
 
     number = run.retry(config, receiver, ids or ())
     if ids and not number:
-        raise ConfigError("there is no such alert to be sent; `ocsf-lake alerts list` has their ids")
-    terminal.say(f"{terminal.plural(number, 'alert')} to be tried again")
+        raise ConfigError("no such alert is waiting to be sent; `ocsf-lake alerts list` shows their ids")
+    terminal.say(f"trying {terminal.plural(number, 'alert')} again")
     tell(config)
 
 
@@ -133,7 +133,7 @@ def _check(settings: Settings, receiver: str | None) -> None:
 
     names = [one.name for one in settings.alerts.receivers]
     if receiver is not None and receiver not in names:
-        raise ConfigError(f"the settings name no receiver {receiver!r}{nearest(receiver, names)}")
+        raise ConfigError(f"the settings have no receiver {receiver!r}{nearest(receiver, names)}")
 
 
 def _short(value: object) -> object:

@@ -51,7 +51,7 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
         terminal.say(f"{names} agree")
     if exposed:
         folders = shlex.join(map(str, exposed))
-        terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
+        terminal.say(f"every user of this machine can read the lake; to prevent that: chmod -R o-rwx {folders}")
     if not lake_check.consistent(findings):
         terminal.say("`ocsf-lake catalog sync` repairs what can be repaired")
         raise typer.Exit(1)
@@ -80,11 +80,11 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
         for name in repair.moved:
             terminal.say(f"moved aside: {name}")
         for name in repair.taken_back:
-            terminal.say(f"written off before, and taken back: {name}")
+            terminal.say(f"written off earlier, now taken back: {name}")
         for batch_id in repair.rebuilt:
-            terminal.say(f"mended: batch {batch_id}")
+            terminal.say(f"repaired: batch {batch_id}")
         for reason in repair.refused:
-            terminal.say(f"cannot be mended: {reason}")
+            terminal.say(f"cannot be repaired: {reason}")
     if not lake_check.consistent(repair.left):
         raise typer.Exit(1)
 
@@ -116,7 +116,7 @@ def write_off(
     from ocsf_mappers.errors import ConfigError
 
     if yes and not reason.strip():
-        raise ConfigError("say why the lake is to do without these rows: --reason")
+        raise ConfigError("say why these rows are given up: --reason")
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep import write_off as lake_write_off
 
@@ -135,15 +135,15 @@ def write_off(
         output.print_table(names, rows)
     terminal.say(summary.message)
     for why in sorted({part.why for part in summary.parts}):
-        terminal.say(f"cannot be made again: {why}")
+        terminal.say(f"cannot be rebuilt: {why}")
     for way in (*summary.ways, *summary.busy):
         terminal.say(f"left: {way}")
     for uri in summary.sent:
-        terminal.say(f"an export may have put {uri}, with rows of lost files, and begins anew: remove it there first")
+        terminal.say(f"an export may have put {uri}, with rows of lost files, and starts over: remove it there first")
     if summary.copied and not yes:
-        terminal.say("tables in S3 Tables have copies of these rows, and lose them with it: save them there first")
+        terminal.say("tables in S3 Tables have copies of these rows, and lose them too: save them there first")
     if summary.parts and not yes:
-        terminal.say("nothing was written off; --yes --reason TEXT does it, and no query has these rows then")
+        terminal.say("nothing was written off; to give up these rows, use --yes --reason TEXT")
     if summary.left or summary.busy or (summary.parts and not yes):
         raise typer.Exit(1)
 

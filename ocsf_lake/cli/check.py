@@ -142,7 +142,7 @@ def _wait(reports: list[Report]) -> None:
     from ocsf_mappers import registry
 
     before = _stamps(reports)
-    terminal.say("waiting for a change; ^C ends")
+    terminal.say("waiting for changes; ^C stops")
     # an editor that saves may take a file away for a moment
     while _stamps(reports) == before or any(report.file and not report.file.exists() for report in reports):
         time.sleep(WATCH_SECONDS)

@@ -120,13 +120,13 @@ class _Totals:
             name = stream.name
             terminal.say(
                 f"{name.source} {name.account} {name.region}: nothing for {stream.silent:,} hours after"
-                f" {self.whole.last}, which is not usual"
+                f" {self.whole.last}, which is unusual"
             )
         if len(self.silent) > LISTED:
             terminal.say(f"and {len(self.silent) - LISTED:,} more that fell silent")
         for source, number in sorted(self.whole.untimed.items()):
             if number:
-                terminal.say(f"{terminal.plural(number, 'object')} of {source} in no hour: their names have no time")
+                terminal.say(f"{terminal.plural(number, 'object')} of {source} in no hour: no time in their names")
 
 
 # -- the heat map -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ocsf_lake.cli.options import settings
 EXAMPLE = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
 
 NO_AUTOMATIONS = (
-    "failed runs and silent sources are told to nobody: no automations were deployed; "
+    "no alerts for failed runs and silent sources: no automations were deployed; "
     "--automations deploy/automations.yaml --alerts TYPE/NAME"
 )
 
@@ -45,7 +45,7 @@ def deploy(
     from ocsf_mappers.errors import ConfigError
 
     if alerts is not None and automations is None:
-        raise ConfigError("--alerts is about automations: name their file too, --automations deploy/automations.yaml")
+        raise ConfigError("--alerts needs automations: name their file too, --automations deploy/automations.yaml")
     terminal.say(f"Prefect server {deployments.server()}")
     deployments.deploy(file, pool_type, terminal.say)
     if automations is not None:

@@ -59,7 +59,7 @@ def detect(
     from ocsf_mappers.errors import ConfigError, QueryError, WriteError
 
     if all_events and (first or last):
-        raise ConfigError("--all, or --from and --to: one of them")
+        raise ConfigError("use either --all, or --from and --to")
     found = settings_of_lake(lake)
     chosen = _loaded(found, rules)
     span = _span(first and first.date(), last and last.date())
@@ -82,7 +82,7 @@ def detect(
     alerts.tell(found)
     if summary.failed:
         failed = terminal.plural(len(summary.failed), "rule")
-        raise QueryError(f"{failed} failed at these events, see above; `ocsf-lake detect --all` asks again")
+        raise QueryError(f"{failed} failed on these events, see above; `ocsf-lake detect --all` runs it again")
 
 
 def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:
@@ -100,7 +100,7 @@ def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
 
     paths = folders or settings.rules
     if not paths:
-        raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
+        raise ConfigError("no rules: name a folder, or pack for built-in ones, with --rules or in the setting rules")
     found = compiled.load(paths, settings.rule_placeholders, settings.mappers)
     for rule in found:
         for note in rule.notes:
@@ -143,10 +143,10 @@ def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) 
         shown = [(rule.stem, rule.level, events, found) for rule, events, found in rows if found]
         output.print_table(("rule", "level", "events", "findings"), shown)
     for number in summary.full:
-        terminal.say(f"{chosen[number].path}: the ledger keeps no more values for it: new callers are not watched")
+        terminal.say(f"{chosen[number].path}: no room for more of its values: new callers are not watched")
     for finding, about in summary.undone:
         terminal.say(f"finding {finding} stays, though late events show that it was not new: {about}")
-    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
+    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} searched; " if summary.batches else ""
     terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
 
 

@@ -67,9 +67,9 @@ def find(
 def _not_found(value: str, tables: list[str], narrowed: bool, quarantined: bool) -> str:
     days = " on those days" if narrowed else ""
     spaces = "; this one begins or ends with white space" if value != value.strip() else ""
-    others = "; of records in quarantine all text is looked through" if quarantined else ""
+    others = "; in quarantine all text is searched" if quarantined else ""
     where = f"no event{days}" if quarantined else f"none of {terminal.plural(len(tables), 'table')}{days}"
-    return f"{value} is in {where}: a value is found as a whole, not a part of a longer one{others}{spaces}"
+    return f"{value} is in {where}: only whole values match, not parts of longer ones{others}{spaces}"
 
 
 def tables(lake: LakeOption = None, as_json: JsonOption = False) -> None:
@@ -95,7 +95,7 @@ def show_tables(config: Settings, *, as_json: bool = False) -> None:
     lines = [[row.table, terminal.count(row.rows), row.first_day, row.last_day, Lines(row.sources)] for row in rows]
     output.print_table(["table", "rows", "first day", "last day", "sources"], lines)
     if not rows:
-        terminal.say("no table has rows so far; `ocsf-lake ingest` brings them")
+        terminal.say("no table has rows yet; run `ocsf-lake ingest` first")
 
 
 def columns(
@@ -144,7 +144,7 @@ def _columns(
 
     name = security_lake.table_of(table)
     if name is None and shown.part_of(table) is not None:
-        raise ConfigError(f'{table} is no table of events; its columns: `ocsf-lake query "DESCRIBE {table}"`')
+        raise ConfigError(f'{table} is not a table of events; its columns: `ocsf-lake query "DESCRIBE {table}"`')
     if name is None:
         raise ConfigError(
             f"there is no table of events {table!r}{nearest(table, registry.tables())}; `ocsf-lake tables` lists them"

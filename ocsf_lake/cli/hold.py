@@ -89,7 +89,7 @@ def list_holds(
         number = len(names) if released else -2
         output.print_table(names[:number], [row[:number] for row in rows])
     else:
-        terminal.say("no hold stands")
+        terminal.say("no active holds")
 
 
 def release(

@@ -47,7 +47,7 @@ def new(
     from ocsf_mappers.kit.propose import propose
 
     if not registry.NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
+        raise ConfigError(f"{name!r} is not a valid source name: use lower-case letters, digits and single underscores")
     config = settings()
     if name in registry.names():
         raise ConfigError(f"there is a source {name!r} already; `ocsf-lake sources` lists them")
@@ -104,7 +104,7 @@ def _tell(name: str, module: Path, survey: Look, proposal: Proposal) -> None:
         f" {len(survey.members) - unmapped} mapped, {unmapped} left to you",
     )
     if survey.more:
-        terminal.say(f"{terminal.plural(survey.more, 'more member')} left in unmapped: so many are not looked at")
+        terminal.say(f"{terminal.plural(survey.more, 'more member')} left in unmapped: too many to look at")
     if proposal.missing:
         terminal.say(f"{caption} requires, and nothing gives away: {', '.join(proposal.missing)}")
     check(name, update_golden=True)

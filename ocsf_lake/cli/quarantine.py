@@ -104,15 +104,15 @@ def replay(
             sys.stdout.write(f"{terminal.escaped(line)}\n")
     if summary.untried:
         number_left = terminal.plural(summary.untried, "record")
-        terminal.say(f"{number_left} left alone: this very mapper has refused them; --again tries them all the same")
+        terminal.say(f"{number_left} skipped: this mapper has already refused them; --again tries them anyway")
     if summary.known:
         number_left = terminal.plural(summary.known, "record")
-        terminal.say(f"{number_left} left alone: the lake has their events; the file that said so was written off")
+        terminal.say(f"{number_left} skipped: the lake has their events; the file that recorded it was written off")
     if summary.damage:
         number_left = terminal.plural(summary.damage, "entry", "entries")
-        terminal.say(f"{number_left} left alone: they stand for the rest of a damaged object and have no text")
+        terminal.say(f"{number_left} skipped: they stand for the rest of a damaged object and have no text")
     for name in summary.busy:
-        terminal.say(f"{name} is left to another replay that works on it")
+        terminal.say(f"{name} is left to another replay that is working on it")
 
 
 def purge(
@@ -188,7 +188,7 @@ def show(
     if not rejects:
         terminal.say("no such records are in quarantine")
     if len(rejects) > limit:
-        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit gives more")
+        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit shows more")
 
 
 def _rejects(

@@ -91,7 +91,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
     from ocsf_mappers.errors import ConfigError
 
     if sql is not None and file is not None:
-        raise ConfigError("a query and --file: give one of them")
+        raise ConfigError("give either a query or --file")
     if sql is not None and sql != "-":
         return sql
     try:
@@ -100,7 +100,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError("the query is not UTF-8", file=file) from error
     if not text.strip():
-        raise ConfigError('there is no query: give one, such as "SHOW TABLES", name a --file, or - for stdin')
+        raise ConfigError('no query: give one, such as "SHOW TABLES", name a --file, or - for stdin')
     return text
 
 
@@ -222,7 +222,7 @@ def _in_athena(sql: str, lake: str | None, form: Form | None, to: Path | None, o
     from ocsf_mappers.errors import ConfigError
 
     if to is not None or own:
-        raise ConfigError("--athena prints its rows and has Glue's tables alone: --output and --with go without it")
+        raise ConfigError("--athena prints rows and uses only Glue's tables: leave out --output and --with")
     config = settings(lake)
     import pyarrow as pa
 

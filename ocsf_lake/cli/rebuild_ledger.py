@@ -39,10 +39,10 @@ def rebuild_ledger(
         output.print_table(["batches", "objects", "events", "quarantined", "files"], [list(map(terminal.count, row))])
     if not summary.exact:
         terminal.say(
-            "the lake is of a version that left no records of batches: objects that gave nothing, what was dropped, "
+            "the lake is of a version that kept no records of batches: objects that gave nothing, what was dropped, "
             "sizes, purges and exports are not known, and a batch that died halfway counts as done"
         )
-    _tell(summary.missing, "missing", "`ocsf-lake catalog sync` makes them again from the raw objects")
+    _tell(summary.missing, "missing", "`ocsf-lake catalog sync` rebuilds them from the raw objects")
     _tell(summary.unknown, "of no finished batch", "`ocsf-lake catalog sync` moves them aside")
 
 

@@ -49,7 +49,7 @@ def report(
     from ocsf_mappers.errors import ConfigError
 
     if serve == (out is not None):
-        raise ConfigError("where to? name a file with --out, or show the page with --serve")
+        raise ConfigError("no output: name a file with --out, or show the page with --serve")
     config = settings_of_lake(lake)
     first_day, last_day = first and first.date(), last and last.date()
     with terminal.ended_quietly():

@@ -42,7 +42,7 @@ def retain(
     from ocsf_mappers.errors import ConfigError
 
     if yes and (dry_run or cloudformation):
-        raise ConfigError("--yes removes, and the other option only prints: give one of them")
+        raise ConfigError("--yes removes, and the other option only prints: use one of them")
     config = settings_of_lake(lake)
     if cloudformation:
         from ocsf_lake.upkeep import lifecycle
@@ -58,7 +58,7 @@ def retain(
         _show([*summary.parts, *summary.held])
     terminal.say(summary.message)
     for name, reason in summary.refused.items():
-        terminal.say(f"nothing of {name} goes: {reason}")
+        terminal.say(f"nothing of {name} is removed: {reason}")
     if summary.parts and not yes:
         terminal.say("nothing was removed; --yes removes it")
     if summary.refused:

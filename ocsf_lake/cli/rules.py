@@ -145,7 +145,7 @@ def _of_lake(found: Settings, unknown: Names) -> tuple[Mapping[str, str] | None,
     from ocsf_lake.lake import exists
 
     if not exists(found):
-        terminal.say(f"there is no lake at {found.lake}: whether there are events for the rules is not looked at")
+        terminal.say(f"there is no lake at {found.lake}: whether there are events for the rules was not checked")
         return None, frozenset()
     return history.last_days(found), history.seen(found, unknown)
 
@@ -166,7 +166,7 @@ def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
     queries = sum(one.rule.path.suffix.lower() == ".sql" for one in checked)
     looked_at = [terminal.plural(queries, "query", "queries")] if queries else []
     if len(checked) > queries or not queries:
-        tried = terminal.plural(sum(one.tried for one in checked), "way to hold", "ways to hold")
+        tried = terminal.plural(sum(one.tried for one in checked), "way to match", "ways to match")
         looked_at.insert(0, f"{terminal.plural(len(checked) - queries, 'rule', 'rules')}, {tried} tried")
     terminal.say(
         f"{', '.join(looked_at)}: "

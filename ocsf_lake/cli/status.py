@@ -126,7 +126,7 @@ def _print_sources(
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     for item in failing[:SHOWN_BATCHES]:
         tries = terminal.plural(item["failures"], "attempt")
-        why = item["reason"] or "an attempt is under way, or its process ended"
+        why = item["reason"] or "an attempt is running, or its process ended"
         message = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     for item in written_off:
@@ -138,7 +138,7 @@ def _print_sources(
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     if replaced:
         keys = terminal.plural(replaced, "key")
-        sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
+        sys.stdout.write(f"{keys} had different content after they were read: the lake has the events of both\n")
 
 
 # -- the loss meter ---------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
         from ocsf_mappers.errors import ConfigError, nearest
 
         sources = [name for (name,) in connection.sql(_SOURCES).fetchall()]
-        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, sources)}")
+        raise ConfigError(f"the lake has nothing from a source {source!r}{nearest(source, sources)}")
     if as_json:
         output.print_json({"source": source, **meter})
         return

@@ -83,7 +83,7 @@ def trace(
 
     if verify_bundle is not None:
         if (event, uri, record, export) != (None, None, None, None):
-            raise ConfigError("--verify-bundle takes a bundle alone, and no event")
+            raise ConfigError("--verify-bundle takes only a bundle, and no event")
         _verify(verify_bundle, manifest_sha256, as_json=as_json)
         return
     if manifest_sha256 is not None or (whole_objects and export is None):
@@ -113,7 +113,7 @@ def trace(
 
 def _searching(files: int) -> None:
     if files > MANY_FILES:
-        terminal.say(f"looking through {files:,} files; --table, --from, --to, --account and --region make it fewer")
+        terminal.say(f"searching {files:,} files; --table, --from, --to, --account and --region narrow the search")
 
 
 # -- one event --------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _lines(item: Traced) -> Iterator[tuple[str, str]]:
         yield "uid", str(metadata["uid"])
     yield "table", f"{row.partition.table}, region {region}, account {account}, day {day}"
     yield "file", f"{item.file}, row {row.number:,} (from 0)"
-    yield "", item.file_fault or "as it was written: it has the SHA-256 that the ledger says"
+    yield "", item.file_fault or "unchanged: it has the SHA-256 in the ledger"
     yield from _object(item.object)
     yield from _record(item.record)
     yield "batch", _batch(item.batch) if item.batch else "the ledger does not say which"
@@ -213,7 +213,7 @@ def _exported(traced: Found, folder: Path, digest: str, *, whole_objects: bool) 
         if whole_objects and not item.raw.is_there:
             yield f"event {number}: its object is not there: {item.object.reason}"
     yield f"{terminal.plural(len(traced.events), 'event')} in {folder}"
-    yield f"SHA-256 of its manifest.json, to be kept elsewhere: {digest}"
+    yield f"SHA-256 of its manifest.json, keep it elsewhere: {digest}"
 
 
 def _verify(folder: Path, expected: str | None, *, as_json: bool) -> None:
@@ -237,7 +237,7 @@ def _verified(found: Verified, expected: str | None) -> Iterator[str]:
     if found.objects:
         yield f"{terminal.plural(found.objects, 'whole object')}, {found.etags:,} with the ETag as MD5"
     if found.manifest_sha256 is not None:
-        told = "as expected" if expected else "compare it with the one that was told at the export"
+        told = "as expected" if expected else "compare it with the one printed at the export"
         yield f"SHA-256 of manifest.json: {found.manifest_sha256}" + ("" if found.faults else f": {told}")
     files = f"{terminal.plural(found.files, 'file')}, {terminal.size(found.bytes)}"
     faults = terminal.plural(len(found.faults), "fault")

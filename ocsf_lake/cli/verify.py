@@ -149,7 +149,7 @@ def verify(
             else:
                 sys.stdout.write(f"{terminal.escaped(_line(item))}\n")
     except RetriableError as error:
-        terminal.say(f"error: {error}", "not everything was looked at; run the same command again, it begins anew")
+        terminal.say(f"error: {error}", "not everything was checked; run the same command again, it starts over")
         raise typer.Exit(1) from error
     if as_json:
         _print({"type": "summary", **asdict(summary)})
@@ -224,7 +224,7 @@ def _tell(summary: Summary) -> None:
             " proved"
         )
     if not summary.signatures:
-        terminal.say("signatures were not checked: digests and log files fit each other, which a forger can see to")
+        terminal.say("signatures were not checked: digests and log files match each other, which a forger can arrange")
     if not summary.digests:
         terminal.say("there is no digest of these days: nothing is proved")
     verdict = "proved" if summary.signatures else "not contradicted"

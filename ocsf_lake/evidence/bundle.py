@@ -113,7 +113,7 @@ def write(
 
     Raises:
         ConfigError: The folder is not empty, or no folder.
-        OcsfMappersError: A raw object is not to be had.
+        OcsfMappersError: A raw object cannot be read.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ConfigError(f"{str(folder)!r} is there already: name a folder that is not, or an empty one")
@@ -267,7 +267,7 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
     if data is None:
         return found
     if len(data) > MOST_MANIFEST:
-        found.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: it has more than {MOST_MANIFEST:,} bytes"))
+        found.faults.append(Fault(MANIFEST, f"it is not a bundle manifest: it has more than {MOST_MANIFEST:,} bytes"))
         return found
     found.manifest_sha256 = hashlib.sha256(data).hexdigest()
     if expected is not None and expected.strip().lower() != found.manifest_sha256:
@@ -276,7 +276,7 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
         manifest = json.loads(data, object_pairs_hook=_once)
         files = _checked(manifest)
     except (ValueError, RecursionError) as error:
-        found.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: {error}"))
+        found.faults.append(Fault(MANIFEST, f"it is not a bundle manifest: {error}"))
         return found
     found.about = {name: manifest.get(name) for name in ("exported_at", "tool", "lake", "total")}
     found.about["events"] = len(manifest["events"])

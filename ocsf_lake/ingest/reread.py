@@ -78,7 +78,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
                 raise RetriableError("a replay or purge of quarantine is going on; run it again", source=source)
             undo.unfinished_replays(lake, source)
         if old is not None and stack.enter_context(lake.leases.held(old)) is None:
-            raise RetriableError("another run works on the batch; run the command again", batch=old)
+            raise RetriableError("another run is working on the batch; run the command again", batch=old)
         moving = _Moving(lake, ids, refs)
         moving.write()
         batch.failpoint("rewritten", old or "")

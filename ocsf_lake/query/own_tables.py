@@ -71,7 +71,7 @@ def _of_file(path: Path) -> pa.Table:
     }  # fmt: skip
     read = kinds.get(path.suffix.lower())
     if read is None:
-        raise ConfigError(f"{path.name}: the name has to end in one of {' '.join(kinds)}")
+        raise ConfigError(f"{path.name}: the name must end in one of {' '.join(kinds)}")
     try:
         return read(path)
     except (OSError, duckdb.Error, pa.ArrowException, orjson.JSONDecodeError) as error:

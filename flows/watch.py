@@ -33,12 +33,12 @@ RESOURCE = "ocsf-lake.source.{source}"
 
 @flow(flow_run_name="watch", timeout_seconds=worker.RUN_SECONDS)
 def watch(lake: str | None = None) -> State[Any]:
-    """Emits one event for each thing that is not as it should be, see `ocsf_lake.upkeep.health`.
+    """Emits one event for each problem found by `ocsf_lake.upkeep.health`.
 
-    The artifact `lake` is renewed: a page with a line for each source, and what to do.
+    Also updates the artifact `lake`: a page with a line for each source, and what to do.
 
     Args:
-        lake: Root of the lake; the worker's settings name it when this does not.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     settings, now = worker.settings(lake), datetime.now(UTC)
     findings = health.check(settings, now)

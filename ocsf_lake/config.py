@@ -352,7 +352,7 @@ class Settings(BaseSettings):
         if url and "@" in url:
             raise ValueError("it names a user or password; credentials come from the environment or a role")
         if url and not url.startswith(("http://", "https://")):
-            raise ValueError("it is no URL that begins with http:// or https://")
+            raise ValueError("it is not a URL that begins with http:// or https://")
         return url
 
     def use_mappers(self) -> None:

@@ -157,7 +157,7 @@ def _statements(path: Path) -> Iterator[tuple[Checked, list[Read]]]:
                 checked.say(WARNING, "not looked at: only SELECT is")
                 yield checked, []
             else:
-                checked.say(ERROR, "it is no query: only statements that read can be asked of a lake")
+                checked.say(ERROR, "it is not a query: a lake takes only statements that read")
                 yield checked, []
 
 

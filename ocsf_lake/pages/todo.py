@@ -185,7 +185,7 @@ def _refused(facts: Facts) -> Iterator[Step]:
         became = "record of it became" if number == 1 else "records of it became"
         yield Step(
             WARN, "Quarantine", f"{source}: {number:,} {became} no event.",
-            f"Most often: {first.reason}. Once the mapper is mended, `quarantine replay` maps them again, once each.",
+            f"Most often: {first.reason}. Once the mapper is fixed, `quarantine replay` maps them again, once each.",
             ask(facts, "quarantine", "show", "--source", source, "--limit", "3"),
         )  # fmt: skip
 

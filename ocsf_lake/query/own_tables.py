@@ -37,7 +37,7 @@ def with_tables(known: Mapping[str, pa.Table], given: Mapping[str, Any]) -> dict
     names = {name.lower() for name in all_tables}
     for name, value in given.items():
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
+            raise ConfigError(f"{name!r} is not a valid table name: letters, digits and _")
         if name.lower() in names or shown.part_of(name) is not None:
             raise ConfigError(f"there is a table {name!r} already")
         names.add(name.lower())

@@ -146,7 +146,7 @@ def test_views_are_made_for_any_region_over_the_database_of_the_settings(
         assert f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM soc.vpc_flow {where}\n" in run.out
     run = ocsf_lake(*command, "--region", "eu'; DROP TABLE x")
     assert (run.code, run.out) == (2, "")
-    assert "is no name of a database or region" in run.err
+    assert "is not the name of a database or region" in run.err
 
 
 def test_views_want_to_be_told_under_which_names(ocsf_lake: RunCommand, ready_lake: Path) -> None:

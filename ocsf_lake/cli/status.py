@@ -138,7 +138,7 @@ def _print_sources(
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     if replaced:
         keys = terminal.plural(replaced, "key")
-        sys.stdout.write(f"{keys} had different content after they were read: the lake has the events of both\n")
+        sys.stdout.write(f"{keys} had different content later, after being read: the lake has the events of both\n")
 
 
 # -- the loss meter ---------------------------------------------------------------------------------------------------

@@ -24,16 +24,16 @@ def backfill(
     regions: list[str] | None = None,
     lake: str | None = None,
 ) -> State[Any]:
-    """Brings a range of days into the lake, those that are known excepted.
+    """Ingests a range of days into the lake, except what it already has.
 
     Args:
         source: Name of the source.
-        uri: Bucket and prefix, or folder, in which AWS's `AWSLogs` lies.
+        uri: Bucket and prefix, or folder, that contains `AWSLogs/`.
         first: First day of events, UTC.
         last: Last day of events, included.
-        accounts: Only of these accounts.
-        regions: Only of these regions.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        accounts: Only these accounts.
+        regions: Only these regions.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     settings = worker.settings(lake)
     worker.check("the place of the logs", uri, "name it")

@@ -15,12 +15,12 @@ from ocsf_lake.upkeep import compact as lake_compact
 
 @flow(flow_run_name="compact", timeout_seconds=worker.RUN_SECONDS)
 def compact(table: str | None = None, older_than: str = "2d", lake: str | None = None) -> State[Any]:
-    """Merges the small files of days that are over, and removes those that were merged long enough ago.
+    """Merges the small files of past days, and removes those whose grace period after a merge is over.
 
     Args:
         table: Only this table.
-        older_than: Only event days that ended so long ago: `2d`, `12h`.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        older_than: Only event days that ended at least this long ago: `2d`, `12h`.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     done = lake_compact.compact(worker.settings(lake), table, lake_compact.parsed(older_than))
     rows = [report.cells(vars(item)) for item in done.tables]

@@ -50,7 +50,7 @@ def server() -> str:
     """
     url: str | None = PREFECT_API_URL.value()
     if not url:
-        raise ConfigError("no Prefect server is named; set PREFECT_API_URL, to http://127.0.0.1:4200/api say")
+        raise ConfigError("there is no Prefect server; set PREFECT_API_URL, for example to http://127.0.0.1:4200/api")
     return url
 
 
@@ -118,7 +118,7 @@ def tidy(deployments: list[dict[str, Any]], say: Say) -> None:
     if others:
         more = f" and {len(others) - SHOWN_OTHERS:,} more" if len(others) > SHOWN_OTHERS else ""
         say(
-            f"not in the file, and run by their schedules still: {', '.join(others[:SHOWN_OTHERS])}{more}; "
+            f"not in the file, but still scheduled: {', '.join(others[:SHOWN_OTHERS])}{more}; "
             "`prefect deployment delete NAME` ends one"
         )
 
@@ -217,8 +217,8 @@ def automate(file: Path, alerts: str | None, say: Say) -> None:
         _remind(client)
     if silent:
         say(
-            f"of {plural(len(automations), 'automation')} {silent} reach nobody: their alerts are events of the server "
-            "and no more; name a notification block with --alerts TYPE/NAME"
+            f"of {plural(len(automations), 'automation')} {silent} notify nobody: their alerts are only events on the "
+            "server; name a notification block with --alerts TYPE/NAME"
         )
 
 

@@ -59,10 +59,10 @@ def _ask(settings: Settings, report: Report, logger: Any) -> None:
     for number, reason in sorted(done.reasons.items()):
         logger.warning("rule %s cannot be used: %s", chosen[number].path, reason)
     for number, reason in sorted(done.failed.items()):
-        message = f"rule {chosen[number].path} failed at these events; `ocsf-lake detect --all` asks again: {reason}"
+        message = f"rule {chosen[number].path} failed on these events; `ocsf-lake detect --all` runs it again: {reason}"
         report.failures.append(Failure("detect", message, []))
     for number in done.full:
-        logger.warning("rule %s: the ledger keeps no more values for it", chosen[number].path)
+        logger.warning("rule %s: no room for more of its values in the ledger", chosen[number].path)
     for finding, about in done.undone:
         logger.warning("finding %s stays, though late events show that it was not new: %s", finding, about)
     logger.info("batches=%d rules=%d findings=%d", done.batches, len(chosen), done.new)

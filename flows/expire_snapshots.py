@@ -16,11 +16,11 @@ from ocsf_lake.upkeep import expire as lake_expire
 
 @flow(flow_run_name="expire snapshots", timeout_seconds=worker.RUN_SECONDS)
 def expire_snapshots(older_than: str = "5d", lake: str | None = None) -> State[Any]:
-    """Forgets snapshots of Iceberg's tables that were made long ago, so that files which only they read can go.
+    """Expires old snapshots of Iceberg's tables, so that files which only they read can be removed.
 
     Args:
         older_than: Their age: `5d`, `12h`.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     done = lake_expire.expire(worker.settings(lake), compact.parsed(older_than))
     if done.tables:

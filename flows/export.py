@@ -19,14 +19,14 @@ SHOWN_OBJECTS = 1_000
 
 @flow(flow_run_name="export {name}", timeout_seconds=worker.RUN_SECONDS)
 def export(source: str, bucket: str, name: str, event_class: str | None = None, lake: str | None = None) -> State[Any]:
-    """Sends what is new of one class of a source; what an interrupted run left open comes first.
+    """Sends new events of one class of a source, beginning with what an interrupted run left open.
 
     Args:
         source: Name of the source.
-        bucket: URI of Security Lake's bucket.
-        name: Name that the custom source was registered under.
+        bucket: URI of the Security Lake bucket.
+        name: Name under which the custom source is registered.
         event_class: The class, by name or uid; needed when the source has several.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     worker.check("the bucket", bucket, "name it")
     done = exports.export(worker.settings(lake), source, bucket, name, event_class)

@@ -29,15 +29,15 @@ def ingest(
     regions: list[str] | None = None,
     lake: str | None = None,
 ) -> State[Any]:
-    """Brings what is new of a source into the lake.
+    """Ingests what is new of a source into the lake.
 
     Args:
         source: Name of the source.
-        uri: Bucket and prefix, or folder, in which AWS's `AWSLogs` lies.
+        uri: Bucket and prefix, or folder, that contains `AWSLogs/`.
         sweep: Looks back as far as objects of this source are known to come late, not only at the latest days.
-        accounts: Only of these accounts.
-        regions: Only of these regions.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        accounts: Only these accounts.
+        regions: Only these regions.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     settings = worker.settings(lake)
     worker.check("the place of the logs", uri, "name it")

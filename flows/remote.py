@@ -70,8 +70,8 @@ def submit(
         first: First day of events, UTC.
         last: Last day of events, included.
         days: Days of one run.
-        accounts: Only of these accounts.
-        regions: Only of these regions.
+        accounts: Only these accounts.
+        regions: Only these regions.
         lake: Root of the lake; None leaves it to the workers' settings.
 
     Raises:

@@ -19,14 +19,14 @@ from ocsf_lake.upkeep.replay import Summary
 def replay_quarantine(
     source: str | None = None, part: str = "", reason: str | None = None, again: bool = False, lake: str | None = None
 ) -> State[Any]:
-    """Maps open entries of the quarantine again; those that are still refused stay.
+    """Maps open records in quarantine again; those that are still refused stay.
 
     Args:
-        source: Only of this source.
-        part: Only of objects whose names hold this text.
+        source: Only this source.
+        part: Only objects whose names contain this text.
         reason: Only those refused for exactly this reason.
-        again: Also those that this very mapper has refused already.
-        lake: Root of the lake; the worker's settings name it when this does not.
+        again: Also those that this mapper has already refused.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     done = replay.replay(worker.settings(lake), source, part, reason, again=again)
     create_markdown_artifact(page(done), "replay-quarantine", message(done))

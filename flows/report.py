@@ -109,9 +109,9 @@ class Report:
         if broken := self.summary.broken:
             parts.append(f"{texts.plural(len(broken), 'source')} cannot be used")
         if (coverage := self.summary.coverage) and (older := coverage.older):
-            parts.append(f"older deliveries of {older.first} to {older.last} lie there unread")
+            parts.append(f"older deliveries of {older.first} to {older.last} have not been read")
         if objects := self.summary.empty:
-            parts.append(f"{texts.plural(objects, 'object')} without a byte")
+            parts.append(f"{texts.plural(objects, 'empty object')}")
         if objects := self.summary.copies.objects:
             parts.append(f"{texts.plural(objects, 'object')} read a second time under another name")
         if objects := self.summary.copies.replaced:
@@ -146,7 +146,7 @@ class Report:
             reasons = _reasons(settings, set(self.refused))
             for name, share in self.refused.items():
                 number = self.summary.sources[name].counts.quarantined
-                text = f"{code(name)}: {texts.plural(number, 'record')} ({share:.1%}) became no event."
+                text = f"{code(name)}: {texts.plural(number, 'record')} ({share:.1%}) did not become events."
                 words = ("quarantine", "show", "--source", name, "--limit", "3", "--lake", settings.lake)
                 lines.append(_step(text, *words))
                 lines += [f"  - {item.records:,}: {code(item.reason)}" for item in reasons if item.source == name]
@@ -164,11 +164,11 @@ class Report:
             lines.append(f"- {copied.replaced_text}.")
             lines += [f"  - {code(uri)}" for uri in copied.replaced_examples]
         if copied.unknown:
-            lines.append(f"- Not looked for objects that the lake has under another name, too: {code(copied.unknown)}")
+            lines.append(f"- Objects that the lake also has under other names: not checked, {code(copied.unknown)}")
         coverage = self.summary.coverage
         for unread in (coverage.older, coverage.newer) if coverage is not None else ():
             if unread is not None and coverage is not None:
-                lines.append(f"- Deliveries of {unread.first} to {unread.last} lie there unread: "
+                lines.append(f"- Deliveries of {unread.first} to {unread.last} have not been read: "
                              f"{code(coverage.command(unread))}")  # fmt: skip
         return lines
 

@@ -15,10 +15,10 @@ from ocsf_lake.ingest import run as ingest
 
 @flow(flow_run_name="resume open batches", timeout_seconds=worker.RUN_SECONDS)
 def resume(lake: str | None = None) -> State[Any]:
-    """Finishes every batch that is open and that no other worker holds; nothing is listed.
+    """Finishes every open batch that no other worker holds, without listing anything.
 
     Args:
-        lake: Root of the lake; the worker's settings name it when this does not.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     settings = worker.settings(lake)
     report = Report(flow_run.name, None)

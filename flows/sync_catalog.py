@@ -20,8 +20,8 @@ def check_catalog(lake: str | None = None, repair: bool = False) -> State[Any]:
     """Fails when a query could return wrong rows: files without a partition, missing ones, other columns.
 
     Args:
-        lake: Root of the lake; the worker's settings name it when this does not.
-        repair: Makes catalogs and storage say what the ledger says, and fails where they still disagree.
+        lake: Root of the lake. Default: the one in the worker's settings.
+        repair: Makes catalogs and storage agree with the ledger, and fails if they still disagree.
     """
     with lakes.opened(worker.settings(lake)) as open_lake:
         findings = check.sync(open_lake).left if repair else check.check(open_lake)

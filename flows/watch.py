@@ -33,12 +33,12 @@ RESOURCE = "ocsf-lake.source.{source}"
 
 @flow(flow_run_name="watch", timeout_seconds=worker.RUN_SECONDS)
 def watch(lake: str | None = None) -> State[Any]:
-    """Emits one event for each thing that is not as it should be, see `ocsf_lake.upkeep.health`.
+    """Emits one event for each problem found by `ocsf_lake.upkeep.health`.
 
-    The artifact `lake` is renewed: a page with a line for each source, and what to do.
+    Also updates the artifact `lake`: a page with a line for each source, and what to do.
 
     Args:
-        lake: Root of the lake; the worker's settings name it when this does not.
+        lake: Root of the lake. Default: the one in the worker's settings.
     """
     settings, now = worker.settings(lake), datetime.now(UTC)
     findings = health.check(settings, now)
@@ -74,7 +74,7 @@ def lake_page(settings: Settings, findings: list[Alarm], now: datetime) -> str:
     ]  # fmt: skip
     parts += ["## What to do", "\n".join(lines)] if lines else []
     parts += ["## Findings", page(findings)]
-    parts.append(f"Renewed {now:%Y-%m-%d %H:%M} UTC. `ocsf-lake report --out lake.html` says more.")
+    parts.append(f"Updated {now:%Y-%m-%d %H:%M} UTC. `ocsf-lake report --out lake.html` shows more.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,6 +101,6 @@ def sparkline(numbers: Sequence[int]) -> str:
 def page(findings: list[Alarm]) -> str:
     """The findings in Markdown."""
     if not findings:
-        return "All is as it should be.\n"
+        return "Everything is in order.\n"
     rows = [[finding.check, report.code(finding.source), report.code(finding.message)] for finding in findings]
     return report.table(["check", "source", "found"], rows) + "\n"

@@ -36,5 +36,5 @@ def check(subject: str, uri: str, remedy: str) -> None:
     """
     if deployment.id and "://" not in uri and not Path(uri).is_absolute():
         raise ConfigError(
-            f"{subject} is {uri!r}, and a worker's working folder is temporary: {remedy}, as a whole path or URI"
+            f"{subject} is {uri!r}, and a worker's working folder is temporary: {remedy}, as an absolute path or URI"
         )

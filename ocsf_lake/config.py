@@ -135,21 +135,21 @@ class Settings(BaseSettings):
     )
     umask: str = Field(
         "077", pattern="^0?[0-7]{3}$",
-        description="Permissions that new local files do not get: 077 leaves them to their user, 027 to the group too.",
+        description="Permissions removed from new local files: 077 keeps them private, 027 lets the group read.",
     )  # fmt: skip
     ocsf_version: str = Field(DEFAULT_VERSION, description="OCSF version of the events.")
 
     s3_endpoint: str | None = Field(None, description="URL of an S3 store other than AWS's own.")
     s3_region: str | None = Field(None, description="Region of the buckets, instead of the profile's.")
-    s3_connections: int = Field(32, ge=1, le=512, description="Requests to S3 under way at once, at most.")
+    s3_connections: int = Field(32, ge=1, le=512, description="Maximum number of concurrent requests to S3.")
     input_role: str | None = Field(None, description="ARN of the role to read raw objects with.")
     input_external_id: str | None = Field(
-        None, repr=False, description="External id that the role for reading asks for."
+        None, repr=False, description="External id that the role for reading requires."
     )
-    input_requester_pays: bool = Field(False, description="Pay for reading raw objects where their bucket asks.")
+    input_requester_pays: bool = Field(False, description="Pay for reading raw objects in requester-pays buckets.")
     lake_role: str | None = Field(None, description="ARN of the role to use the lake with.")
     lake_external_id: str | None = Field(
-        None, repr=False, description="External id that the role for the lake asks for."
+        None, repr=False, description="External id that the role for the lake requires."
     )
     lake_kms_key: str | None = Field(None, description="KMS key for the lake's files, instead of the bucket's default.")
 
@@ -157,168 +157,168 @@ class Settings(BaseSettings):
         None, description="ARN of the role to write to Security Lake with; {name} and {region} are the custom source's."
     )
     export_external_id: str | None = Field(
-        None, repr=False, description="External id that the role for exports asks for."
+        None, repr=False, description="External id that the role for exports requires."
     )
     export_kms_key: str | None = Field(None, description="KMS key for exported objects, not the bucket's default.")
     export_region: str | None = Field(
-        None, description="Region of the bucket for exports, where its name does not say it as Security Lake's does."
+        None, description="Region of the export bucket, if its name does not contain it as Security Lake's does."
     )
     export_object_bytes: int = Field(
-        256 << 20, gt=0, description="Size from which on exported events go on in another object."
+        256 << 20, gt=0, description="Size after which exported events continue in another object."
     )
 
     object_lock: ObjectLock | None = Field(
         None, description="S3 Object Lock of the lake's files: a table of mode (GOVERNANCE or COMPLIANCE) and days."
     )
     object_lock_compact: bool = Field(
-        False, description="Compact and map anew under COMPLIANCE too: merged files stay, and are paid, beside the new."
+        False, description="Compact and remap under COMPLIANCE too: the old files stay, and are paid for as well."
     )
     chain_key: str | None = Field(
         None, repr=False,
-        description="Private key of Ed25519 that signs the lake's chain: a PEM file, or its text in the variable.",
+        description="Ed25519 private key that signs the lake's chain: a PEM file, or its text in the variable.",
     )  # fmt: skip
 
     catalogs: tuple[Literal["glue", "iceberg"], ...] = Field(
-        (), description="Catalogs to register with beside the lake's own: glue, iceberg."
+        (), description="Catalogs to register with besides the lake's own: glue, iceberg."
     )
     glue_database: str = Field("ocsf_lake", description="Database of the tables in Glue.")
     glue_catalog_id: str | None = Field(None, description="Account that owns the Glue Data Catalog, if not ours.")
     glue_endpoint: str | None = Field(None, description="URL of a Glue other than AWS's own.")
     glue_projection: bool = Field(
-        False, description="Let Athena reckon partitions instead of registering each, for very many of them."
+        False, description="Let Athena compute partitions instead of registering each, for very many of them."
     )
     glue_projection_regions: tuple[str, ...] = Field(
-        (), description="Regions of the projection; without them each query has to name one."
+        (), description="Regions of the projection; without them each query must name one."
     )
     glue_projection_accounts: tuple[str, ...] = Field(
-        (), description="Accounts of the projection; without them each query has to name one."
+        (), description="Accounts of the projection; without them each query must name one."
     )
     athena_workgroup: str = Field("primary", description="Workgroup that `ocsf-lake query --athena` runs in.")
     iceberg_namespace: str = Field("ocsf_lake_iceberg", description="Namespace of the tables in Iceberg.")
     iceberg_properties: dict[str, str] = Field(
         {}, repr=False,
-        description="pyiceberg's properties of the catalog (type, uri); SQLite beside the lake's own without them."
+        description="pyiceberg's properties of the catalog (type, uri). Default: SQLite next to the lake's own."
     )  # fmt: skip
     iceberg_files: Literal["auto", "referenced", "copied"] = Field(
         "auto",
-        description="Whether Iceberg's tables have the lake's own files, or copies of their rows, where the catalog "
-        "decides where tables lie; auto copies for Amazon S3 Tables alone.",
+        description="Whether Iceberg's tables reference the lake's files or copy their rows, for catalogs that decide "
+        "where tables are stored; auto copies only for Amazon S3 Tables.",
     )
 
-    batch_bytes: int = Field(48 << 20, gt=0, description="Objects of one batch, compressed as they are, at most.")
-    batch_objects: int = Field(1_000, gt=0, description="Objects of one batch, at most.")
-    batch_records: int = Field(500_000, gt=0, description="Records of one batch, as its size suggests, at most.")
-    part_rows: int = Field(65_536, gt=0, description="Records mapped by one query, at most.")
-    part_bytes: int = Field(40 << 20, gt=0, description="Raw text mapped by one query; passed by one record at most.")
+    batch_bytes: int = Field(48 << 20, gt=0, description="Maximum size of a batch's objects, as stored (compressed).")
+    batch_objects: int = Field(1_000, gt=0, description="Maximum number of objects in a batch.")
+    batch_records: int = Field(500_000, gt=0, description="Maximum records in a batch, estimated by size.")
+    part_rows: int = Field(65_536, gt=0, description="Maximum number of records mapped by one query.")
+    part_bytes: int = Field(40 << 20, gt=0, description="Maximum raw text per query; one record may exceed it.")
     compact_file_bytes: int = Field(
-        256 << 20, gt=1, description="Files that `compact` makes, at most; those of half that size are left alone."
+        256 << 20, gt=1, description="Maximum size of compacted files; those at least half that size are not merged."
     )
     compact_grace_hours: float = Field(
-        24, ge=0, description="Files that were merged stay so long, for queries that are under way."
+        24, ge=0, description="How long merged files stay, for queries that are running."
     )
     workers: int = Field(
         default_factory=lambda: min(2, processors()), ge=1, le=64,
-        description="Batches worked on at once. Each needs some 550 MB of memory, of GuardDuty's findings 650 MB, of "
-        "objects of hundreds of megabytes 800 MB. Default: 2, and 1 on one processor.",
+        description="Batches in parallel. Each needs about 550 MB of memory, 650 MB for GuardDuty findings, 800 MB "
+        "for objects of hundreds of megabytes. Default: 2, or 1 on one CPU.",
     )  # fmt: skip
 
     attempts: int = Field(
-        3, ge=2, le=1_000, description="Failures after which a batch is divided, and an object on its own left out."
+        3, ge=2, le=1_000, description="Failures after which a batch is split, and a single object is skipped."
     )
     task_runner: Literal["threads", "processes", "dask"] = Field(
-        "threads", description="What does the batches of a flow run, as many at once as there are workers."
+        "threads", description="How a flow run processes its batches, as many in parallel as there are workers."
     )
     dask_scheduler: str | None = Field(
         None, description="Address of a Dask scheduler such as tcp://dask:8786; without it, a cluster on this machine."
     )
-    retries: int = Field(4, ge=0, le=50, description="How often a flow tries again after an error that may pass.")
-    retry_seconds: float = Field(10, ge=0, description="Before the first of them; then twice as long, and so on.")
-    task_seconds: int = Field(3_600, gt=0, description="A task on processes is ended after this; a thread cannot be.")
+    retries: int = Field(4, ge=0, le=50, description="How often a flow retries after a transient error.")
+    retry_seconds: float = Field(10, ge=0, description="Wait before the first retry; doubled for each further one.")
+    task_seconds: int = Field(3_600, gt=0, description="Time after which a task in a process is killed.")
 
     alert_quarantined: float = Field(
-        0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine above which it is told."
+        0.01, ge=0, le=1, description="Share of a source's records of 24 hours in quarantine that raises an alert."
     )
     fail_quarantined: float = Field(
-        0.1, ge=0, le=1, description="Share of a source's records in quarantine above which a flow run has failed."
+        0.1, ge=0, le=1, description="Share of a source's records in quarantine above which a flow run fails."
     )
     alert_lag_minutes: float = Field(
-        120, gt=0, description="From the time in an object's name to its events in the lake: slower is told."
+        120, gt=0, description="Longest time from an object's timestamp to its events in the lake; slower is reported."
     )
     prices: Prices = Field(
-        Prices(), description="US dollars that `ocsf-lake report` reckons with: get_per_1000, put_per_1000, gb_month, "
+        Prices(), description="US dollar prices for `ocsf-lake report`: get_per_1000, put_per_1000, gb_month, "
         "vcpu_hour.",
     )  # fmt: skip
 
     max_object_bytes: int = Field(32 << 30, gt=0, description="Decompressed size at which reading an object stops.")
-    max_object_ratio: int = Field(250, gt=1, description="Growth by decompression at which reading stops.")
+    max_object_ratio: int = Field(250, gt=1, description="Decompression ratio at which reading an object stops.")
 
     duplicates: dict[str, Literal["keep", "mark", "drop"]] = Field(
-        default_factory=dict, description="Source -> keep, mark or drop: what becomes of events the lake has already."
+        default_factory=dict, description="Source -> keep, mark or drop: what to do with events already in the lake."
     )
 
     retention: Retention = Field(
         Retention(),
         description="How long events are kept (400d, 7y, forever): default, sources, tables, accounts, quarantine; "
-        "what no rule names is kept for ever. `ocsf-lake retain` removes what is past it.",
+        "without a rule, forever. `ocsf-lake retain` removes older ones.",
     )
 
     mappers: Path | None = Field(
-        None, description="Folder with sources of your own, one Python file or package each; its code is run."
+        None, description="Folder with your own sources, one Python file or package each; its code is executed."
     )
     flow_fields: tuple[LogFields, ...] = Field(
-        (), description="Fields of flow logs without a header line: tables of uri (beginning or glob) and fields."
+        (), description="Fields of flow logs without a header line: tables of uri (prefix or glob) and fields."
     )
     realtime_fields: tuple[LogFields, ...] = Field(
         (), description="Fields of CloudFront's real-time logs, which have no header line: tables of uri and fields."
     )
 
     redact_default: bool = Field(
-        True, description="Hide known credentials and secrets in logs before they come into the lake."
+        True, description="Hide known credentials and secrets in logs before they are written to the lake."
     )
     redact: tuple[Rule, ...] = Field(
-        (), description="What else is hidden: tables of name, path, member or detect, action, sources and accounts."
+        (), description="What else to hide: tables of name, path, member or detect, action, sources and accounts."
     )
     redaction_key_file: Path | None = Field(
-        None, description="File with the key of hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
+        None, description="File with the key for hashes, instead of the variable OCSF_LAKE_REDACTION_KEY."
     )
     rules: tuple[Path, ...] = Field(
-        (), description="Folders with Sigma rules that `ocsf-lake detect` asks of the lake; pack for ours."
+        (), description="Folders with Sigma rules that `ocsf-lake detect` runs; pack for the built-in ones."
     )
     backfill_rules: bool = Field(
-        True, description="Ask the rules of what the flow `backfill` brings; else of that only by `detect --from --to`."
+        True, description="Run rules on what the flow `backfill` ingests; if false, only `detect --from --to` does."
     )
     rule_placeholders: dict[str, tuple[str, ...]] = Field(
-        {}, description="Name of a placeholder in rules, without its %, -> the values it stands for."
+        {}, description="Name of a placeholder in rules, without its %, -> its values."
     )
 
     rule_suppressions: tuple[Suppression, ...] = Field(
-        (), description="Findings that are expected: tables of rule, about, account, reason and until, the last day."
+        (), description="Expected findings: tables of rule, about, account, reason and until (the last day)."
     )
 
     alerts: Alerts = Field(
         default_factory=lambda: Alerts.model_validate({}),
-        description="Who is told of findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds, "
+        description="Alerts about findings: receivers, severity, digest, attempts, retry_seconds, timeout_seconds, "
         "max_age_days.",
     )
 
     verify_reads: bool = Field(
-        True, description="Hold the local files that a query read against their checksums before it answers."
+        True, description="Check the local files that a query read against their checksums before it returns."
     )
 
     query_memory_bytes: int = Field(
         1 << 30, ge=64 << 20,
-        description="Memory that DuckDB may take for a query. What sorts and aggregates need beyond it goes to disk, "
-        "or ends the query.",
+        description="Memory that DuckDB may use for a query. Sorts and aggregates that need more spill to disk, or "
+        "end the query.",
     )  # fmt: skip
     content_hashes: Literal["digests", "all", "none"] = Field(
         "digests",
-        description="Of which sources' raw objects the SHA-256 of the decompressed content is kept: those of which AWS "
+        description="For which sources to keep the SHA-256 of the decompressed raw objects: those for which AWS "
         "delivers digests, all, or none.",
     )
 
-    compression_level: int = Field(1, ge=1, le=22, description="Level of zstd in Parquet files.")
-    row_group_rows: int = Field(131_072, gt=0, description="Rows of a row group, at most.")
-    data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Uncompressed data page, at most.")
+    compression_level: int = Field(1, ge=1, le=22, description="zstd level of Parquet files.")
+    row_group_rows: int = Field(131_072, gt=0, description="Maximum number of rows in a row group.")
+    data_page_bytes: int = Field(1 << 20, gt=0, le=1 << 20, description="Maximum size of an uncompressed data page.")
 
     @field_validator("ocsf_version")
     @classmethod
@@ -352,7 +352,7 @@ class Settings(BaseSettings):
         if url and "@" in url:
             raise ValueError("it names a user or password; credentials come from the environment or a role")
         if url and not url.startswith(("http://", "https://")):
-            raise ValueError("it is no URL that begins with http:// or https://")
+            raise ValueError("it is not a URL that begins with http:// or https://")
         return url
 
     def use_mappers(self) -> None:

@@ -131,7 +131,7 @@ def checked_url(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or any(ord(one) <= 0x20 for one in url):
-        raise ValueError("it is no URL that begins with http:// or https://")
+        raise ValueError("it is not a URL that begins with http:// or https://")
     return url
 
 

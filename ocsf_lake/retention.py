@@ -76,7 +76,7 @@ def parsed(value: object) -> Keep:
     shown = repr(value)[:80]
     form = _suggested(value)
     hint = f'; did you mean "{form}"?' if form else ""
-    raise ValueError(f"{shown} is no time to keep events; say {FORMS}{hint}")
+    raise ValueError(f"{shown} is not a retention period; write {FORMS}{hint}")
 
 
 def _is_bounded(text: str) -> bool:
@@ -109,7 +109,7 @@ def _suggested(value: object) -> str | None:
 def _account(value: object) -> str:
     text = str(value)
     if text != layout.UNKNOWN and layout.account(text) == layout.UNKNOWN:
-        raise ValueError(f'{text!r} is no account; write its twelve digits in quotes, as in "111122223333"')
+        raise ValueError(f'{text!r} is not an account; write its twelve digits in quotes, as in "111122223333"')
     return text
 
 

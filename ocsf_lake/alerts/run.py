@@ -38,7 +38,7 @@ LONGEST_SECONDS = 3_600
 _PAGE = 100
 LIST = "`ocsf-lake alerts list` shows them, `ocsf-lake alerts retry` tries them again"
 NOBODY = (
-    "findings are sent to nobody: the settings name no receivers; docs/alerts.md says how, [[alerts.receivers]] in "
+    "findings are not sent: the settings have no receivers; see docs/alerts.md, [[alerts.receivers]] in "
     "ocsf-lake.toml"
 )
 
@@ -84,7 +84,7 @@ class Sent:
         lines = [f"{plural(number, 'alert')} sent to {name}" for name, number in sorted(self.alerts.items())]
         for name, reason in sorted(self.reasons.items()):
             if name in self.unusable:
-                lines.append(f"receiver {name} cannot be sent to, and its alerts wait: {reason}")
+                lines.append(f"receiver {name} cannot be reached, and its alerts wait: {reason}")
             else:
                 number = self.refused[name] + self.set_aside[name]
                 lines.append(f"{plural(number, 'alert')} refused by {name}: {reason}")
@@ -95,7 +95,7 @@ class Sent:
             lines.append(f"{plural(self.left, 'alert')} set aside by earlier runs; {LIST}")
         if self.aged:
             of_old = plural(len(self.aged), "finding")
-            lines.append(f"{of_old} of old events: nobody is told (max_age_days of the setting alerts)")
+            lines.append(f"{of_old} of old events not sent (max_age_days of the setting alerts)")
         if self.busy:
             lines.append("another run is sending alerts; what it does not send is sent by the next run")
         elif self.waiting:

@@ -415,7 +415,7 @@ class IcebergCatalog:
         table = self._table(name)
         if table is None:
             self._checked.pop(name, None)
-            raise WriteError("the table is gone from Iceberg; `ocsf-lake catalog sync` makes it anew", table=name)
+            raise WriteError("the table is gone from Iceberg; `ocsf-lake catalog sync` recreates it", table=name)
         return table
 
     def _retried(self, table: str, act: Callable[[], None]) -> None:

@@ -234,7 +234,7 @@ class CopiedCatalog(IcebergCatalog):
                 reason = f"engines see {rows:,} of its {file.rows:,} rows; sync copies it"
                 result.append(Drift(*ids, Kind.FILE_UNREGISTERED, file.path, reason))
             elif rows > file.rows:
-                reason = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it anew"
+                reason = f"engines see {rows:,} rows of its {file.rows:,}; sync copies it again"
                 result.append(Drift(*ids, Kind.FILE_UNKNOWN, file.path, reason))
         return result
 

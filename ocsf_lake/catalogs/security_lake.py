@@ -56,7 +56,7 @@ def views(database: str, region_names: Iterable[str]) -> Iterator[str]:
     """
     region_names = list(region_names)
     if wrong := [word for word in (database, *region_names) if not _NAME.fullmatch(word)]:
-        raise ConfigError(f"{wrong[0]!r} is no name of a database or region")
+        raise ConfigError(f"{wrong[0]!r} is not the name of a database or region")
     for region in region_names:
         yield f"CREATE DATABASE IF NOT EXISTS {names(region, '')[0]}"
         for name, table in registry.tables().items():

@@ -24,19 +24,19 @@ LISTED = 1_000
 """Alerts of a list, at most."""
 ERROR_CHARACTERS = 80
 
-app = typer.Typer(help="See and send what people are told of findings.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, send and test alerts about findings.", no_args_is_help=True, rich_markup_mode=None)
 
 ReceiverOption = Annotated[str | None, typer.Option("--receiver", metavar="NAME", help="Only this receiver.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Also alerts that arrived.")]
 IdsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[ALERT]...", help="Ids of alerts; all without it.", show_default=False)
+    list[str] | None, typer.Argument(metavar="[ALERT]...", help="Ids of alerts. Default: all.", show_default=False)
 ]
 
 
 def list_alerts(sent: AllOption = False, as_json: JsonOption = False, lake: LakeOption = None) -> None:
     """List alerts that did not arrive: refused too often (failed), or still to be sent (planned).
 
-    Exit 0, however many there are.
+    The exit code is 0, however many there are.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
@@ -56,26 +56,26 @@ def list_alerts(sent: AllOption = False, as_json: JsonOption = False, lake: Lake
         shown = [[_short(row[name]) for name in names] for row in rows]
         output.print_table(["state", "receiver", "alert", "findings", "title", "failures", "due", "reason"], shown)
     else:
-        terminal.say("no alerts" if sent else "no alert is waiting, and none was set aside")
+        terminal.say("no alerts" if sent else "no alerts are waiting or set aside")
     if total > len(rows):
         terminal.say(f"{len(rows):,} of {total:,} alerts are listed, the newest")
 
 
 def send(lake: LakeOption = None) -> None:
-    """Send what is to be sent: alerts of new findings, and those whose time to be tried again has come.
+    """Send alerts for new findings, and retry those that are due.
 
-    `ocsf-lake detect` does the same after it asked the rules. Exit 1 where alerts are set aside as refused too often,
-    or a receiver cannot be sent to.
+    `ocsf-lake detect` does the same after running the rules. Exit 1 if alerts have been set aside because they were
+    refused too often, or a receiver cannot be reached.
     """
     config = settings_of_lake(lake)
     if not tell(config).messages and config.alerts.receivers:
         terminal.say(
-            "nothing to send: a receiver is told of findings made after `detect` or `alerts send` first knew its name"
+            "nothing to send: a receiver gets only findings made after `detect` or `alerts send` first ran with it"
         )
 
 
 def retry(ids: IdsArgument = None, receiver: ReceiverOption = None, lake: LakeOption = None) -> None:
-    """Send alerts that were set aside, or wait for their time, again and now."""
+    """Retry alerts now that were set aside or are waiting."""
     from ocsf_mappers.errors import ConfigError
 
     config = settings_of_lake(lake)
@@ -84,13 +84,13 @@ def retry(ids: IdsArgument = None, receiver: ReceiverOption = None, lake: LakeOp
 
     number = run.retry(config, receiver, ids or ())
     if ids and not number:
-        raise ConfigError("there is no such alert to be sent; `ocsf-lake alerts list` has their ids")
-    terminal.say(f"{terminal.plural(number, 'alert')} to be tried again")
+        raise ConfigError("no such alert is waiting to be sent; `ocsf-lake alerts list` shows their ids")
+    terminal.say(f"trying {terminal.plural(number, 'alert')} again")
     tell(config)
 
 
 def send_test(receiver: ReceiverOption = None, lake: LakeOption = None) -> None:
-    """Send each receiver an alert that says it is a test. Exit 1 where one did not take it."""
+    """Send each receiver a test alert. Exit 1 if one did not accept it."""
     from ocsf_lake.cli.options import settings
 
     config = settings(lake)
@@ -133,7 +133,7 @@ def _check(settings: Settings, receiver: str | None) -> None:
 
     names = [one.name for one in settings.alerts.receivers]
     if receiver is not None and receiver not in names:
-        raise ConfigError(f"the settings name no receiver {receiver!r}{nearest(receiver, names)}")
+        raise ConfigError(f"the settings have no receiver {receiver!r}{nearest(receiver, names)}")
 
 
 def _short(value: object) -> object:

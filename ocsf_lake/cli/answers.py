@@ -48,10 +48,10 @@ def form_of(path: Path, form: Form | None) -> Form | None:
     suffixes = " ".join([PARQUET, *_SUFFIXES])
     if suffix == PARQUET or by_name is not None:
         if form not in (None, by_name):
-            raise ConfigError(f"--output {path.name} says another form than --format {form}: leave one of them out")
+            raise ConfigError(f"--output {path.name} contradicts --format {form}: leave one of them out")
         return by_name
     if form in (None, Form.TABLE):
-        raise ConfigError(f"--output {path.name}: the name has to end in one of {suffixes}")
+        raise ConfigError(f"--output {path.name}: the name must end in one of {suffixes}")
     return form
 
 

@@ -28,24 +28,24 @@ First = Annotated[datetime, typer.Option("--from", metavar="DAY", formats=_DAYS,
 Last = Annotated[datetime, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day of events, included.")]
 Accounts = Annotated[list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; repeatable.")]
 Regions = Annotated[list[str] | None, typer.Option("--region", metavar="NAME", help="Only this region; repeatable.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do none of it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")]
 Parallel = Annotated[
     int | None,
     typer.Option(
-        "--parallel", metavar="N", min=1, max=64, help="Batches at once. [env: OCSF_LAKE_WORKERS; default: 2]"
+        "--parallel", metavar="N", min=1, max=64, help="Batches in parallel. [env: OCSF_LAKE_WORKERS; default: 2]"
     ),
 ]
 
 Remote = Annotated[
-    bool, typer.Option("--remote", help="Leave it to the workers of the Prefect server that PREFECT_API_URL names.")
+    bool, typer.Option("--remote", help="Have the workers of the Prefect server at PREFECT_API_URL do it.")
 ]
-DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days of one run.")]
+DaysPerRun = Annotated[int, typer.Option("--days-per-run", metavar="N", min=1, help="With --remote: days per run.")]
 Remap = Annotated[
     bool,
-    typer.Option("--remap", help="Map the events of these days, which the lake has, once more by today's mapper."),
+    typer.Option("--remap", help="Map the events that the lake has of these days again, with today's mapper."),
 ]
 Estimated = Annotated[
-    bool, typer.Option("--estimate/--no-estimate", help="With --remote: list first, and say what there is to do.")
+    bool, typer.Option("--estimate/--no-estimate", help="With --remote: first list, and show what there is to do.")
 ]
 
 
@@ -66,14 +66,14 @@ def backfill(
     estimate: Estimated = True,
     remap: Remap = False,
 ) -> None:
-    """Bring a range of days into the lake.
+    """Ingest a range of days into the lake.
 
-    Objects that the lake has are left alone. The same command continues a backfill that was interrupted, and several
-    can run at once, beside a scheduled ingest too: no record is counted twice.
+    Objects already in the lake are skipped. The same command continues an interrupted backfill, and several can run at
+    once, alongside a scheduled ingest too: no record is counted twice.
 
-    With --remap nothing new is read: after a mapper was changed, events of these days are made anew from their raw
-    objects below the URI, a partition at once, in every catalog. A partition whose events would not come out where they
-    were stays as it is, and the reason is said.
+    With --remap nothing new is read: after a mapper was changed, the events of these days are rebuilt from their raw
+    objects below the URI, one partition at a time, in every catalog. A partition whose events would not end up where
+    they were is left unchanged, and the reason is shown.
     """
     source = mapper(source).name  # it may be a file
     if remap:
@@ -87,7 +87,7 @@ def backfill(
 
     if dry_run:
         _show(backfills.estimate(*arguments), as_json)
-        terminal.say(f"nothing was done for {first.date()} to {last.date()}; without --dry-run it is")
+        terminal.say(f"nothing was done for {first.date()} to {last.date()}; leave out --dry-run to do it")
         return
     if remote:
         _submit(*arguments, days_per_run, estimate, lake, as_json)
@@ -96,7 +96,7 @@ def backfill(
         with terminal.progress_bar("backfilling") as progress:
             summary = backfills.backfill(*arguments, progress=progress)
     except KeyboardInterrupt:
-        terminal.say("stopped; the same command continues where this one was")
+        terminal.say("stopped; run the same command again to continue")
         raise
     if as_json:
         output.print_json(run_as_dict(summary))
@@ -120,7 +120,7 @@ def _remap(
     from ocsf_mappers.errors import ConfigError
 
     if remote:
-        raise ConfigError("--remap works here: leave --remote out")
+        raise ConfigError("--remap runs in this process: leave out --remote")
     backfills.check_days(first, last)
     if not exists(config):
         raise no_lake(config)
@@ -130,9 +130,9 @@ def _remap(
     if as_json:
         output.print_json(asdict(summary))
     for name, reason in summary.refused.items():
-        terminal.say(f"{name} stays as it was: {reason}")
+        terminal.say(f"{name} was left unchanged: {reason}")
     for name in summary.busy:
-        terminal.say(f"{name}: another run compacts or rewrites it; try again")
+        terminal.say(f"{name}: another run is compacting or rewriting it; try again")
     terminal.say(summary.message)
     raise typer.Exit(int(bool(summary.refused or summary.busy)))
 
@@ -158,10 +158,10 @@ def _submit(
     runs = []
     for run in remote.submit(source, _absolute(uri), first, last, days_per_run, accounts, regions, lake):
         runs.append({"name": run.name, "from": run.first, "to": run.last, "new": run.new})
-        terminal.say(run.name if run.new else f"{run.name}: waits already")
+        terminal.say(run.name if run.new else f"{run.name}: already waiting")
     if as_json:
         output.print_json({"estimate": expected and as_dict(expected), "runs": runs})
-    terminal.say("`prefect flow-run ls` shows how far they are; if some do not end well, run the same command again")
+    terminal.say("`prefect flow-run ls` shows their progress; if some fail, run the same command again")
 
 
 def _seen_from_here(
@@ -180,10 +180,10 @@ def _seen_from_here(
         lake_exists = exists(config)
         expected = backfills.estimate(source, uri, first, last, config, accounts, regions)
     except (OcsfMappersError, OSError) as error:
-        terminal.say(f"no estimate: {error}", "that is as seen from here; the workers may see more, and get their runs")
+        terminal.say(f"no estimate: {error}", "the workers may have more access: their runs are created anyway")
         return None
     if not lake_exists:
-        terminal.say(f"there is no lake at {config.lake!r}, as seen from here: every object counts as new")
+        terminal.say(f"no lake at {config.lake!r} can be seen from here: every object counts as new")
     return expected
 
 
@@ -209,7 +209,7 @@ def _show(estimate: Estimate, as_json: bool) -> None:
     )  # fmt: skip
     if estimate.undetermined:
         terminal.say(
-            f"of {terminal.plural(estimate.undetermined, 'object')} the name does not say the day, account or region; "
+            f"{terminal.plural(estimate.undetermined, 'object')} without a day, account or region in the name; "
             "a backfill reads them"
         )
     if estimate.archived:
@@ -217,7 +217,7 @@ def _show(estimate: Estimate, as_json: bool) -> None:
         terminal.say(f"{archived} archived; restore them first, then they can be read")
     ingest.tell_coverage(estimate.coverage)
     if estimate.seconds is None:
-        terminal.say("how long it takes is known once the lake has done a batch of this source")
+        terminal.say("no time estimate until the lake has processed a batch of this source")
 
 
 def as_dict(estimate: Estimate) -> dict[str, Any]:

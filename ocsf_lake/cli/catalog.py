@@ -27,16 +27,15 @@ DeepOption = Annotated[
 ]
 
 app = typer.Typer(
-    help="Hold storage, ledger and catalogs against each other.", no_args_is_help=True, rich_markup_mode=None
+    help="Compare storage, ledger and catalogs, and repair differences.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption = False) -> None:
     """Find where storage, ledger and catalogs disagree.
 
-    Files without a partition, partitions without files, other columns, files nobody wrote: storage, the ledger and
-    every catalog of the settings are compared with each other. Exit 1 when a query could return
-    wrong rows.
+    Storage, the ledger and every catalog in the settings are compared with each other: files without a partition,
+    partitions without files, different columns, unknown files. Exit 1 if a query could return wrong rows.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
@@ -52,19 +51,18 @@ def check(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption
         terminal.say(f"{names} agree")
     if exposed:
         folders = shlex.join(map(str, exposed))
-        terminal.say(f"every user of this machine can read the lake; this ends it: chmod -R o-rwx {folders}")
+        terminal.say(f"every user of this machine can read the lake; to prevent that: chmod -R o-rwx {folders}")
     if not lake_check.consistent(findings):
         terminal.say("`ocsf-lake catalog sync` repairs what can be repaired")
         raise typer.Exit(1)
 
 
 def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption = False) -> None:
-    """Make catalogs and storage say what the ledger says.
+    """Make catalogs and storage agree with the ledger.
 
-    Files nobody wrote are moved to `_foreign/`, never deleted; files that are gone are made again from their raw
-    objects; files that were written off and are there again are taken back. A batch that died and whose raw objects are
-    all gone is finished, or what it wrote in part is moved to `_foreign/`. Exit 1 when they still disagree, with what
-    else can be done.
+    Unknown files are moved to `_foreign/`, never deleted; lost files are rebuilt from their raw objects; files that
+    were written off and are back are taken back. A batch that died and whose raw objects are all gone is finished, or
+    its partial files are moved to `_foreign/`. Exit 1 if they still disagree, with what else can be done.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
@@ -82,43 +80,43 @@ def sync(lake: LakeOption = None, deep: DeepOption = False, as_json: JsonOption 
         for name in repair.moved:
             terminal.say(f"moved aside: {name}")
         for name in repair.taken_back:
-            terminal.say(f"written off before, and taken back: {name}")
+            terminal.say(f"written off earlier, now taken back: {name}")
         for batch_id in repair.rebuilt:
-            terminal.say(f"mended: batch {batch_id}")
+            terminal.say(f"repaired: batch {batch_id}")
         for reason in repair.refused:
-            terminal.say(f"cannot be mended: {reason}")
+            terminal.say(f"cannot be repaired: {reason}")
     if not lake_check.consistent(repair.left):
         raise typer.Exit(1)
 
 
 def write_off(
     table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="Only lost files of this table; of all without.")
+        str | None, typer.Argument(metavar="[TABLE]", help="Only lost files of this table. Default: of all tables.")
     ] = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why the lake is to do without them; with --yes.")
+        str, typer.Option("--reason", metavar="TEXT", help="With --yes: why their rows are given up.")
     ] = "",
     by: ByOption = None,
     all_of_them: Annotated[
         bool,
-        typer.Option("--all", help="Also files that could be made again if something, as access, was mended first."),
+        typer.Option("--all", help="Also files that could be rebuilt after a problem such as missing access is fixed."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this they are only listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write them off. Default: only list them.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on without the rows of lost files that nothing can bring back.
+    """Give up the rows of lost files that cannot be recovered.
 
-    Whoever queries such a row's partition is refused until then. Files are lost that the ledger has and storage has
-    not. Those that a `sync` makes again, or that `backfill --remap` brings back, stay as they are, and are named with
-    the command. With --yes ledger and catalogs do without the others, and table `ledger_written_off` has each, with the
-    reason, who said so, and when. What was read counts as read. A file that is put back later is taken back by `sync`.
-    Exit 1 while lost files are left.
+    Until then, queries of such a partition fail. Lost files are those that the ledger has and storage has not. Those
+    that `sync` can rebuild, or `backfill --remap` can recover, are left alone and listed with the command. With --yes,
+    ledger and catalogs drop the others, and the table `ledger_written_off` records each, with the reason, who decided
+    it, and when. What was read counts as read. If a file is put back later, `sync` takes it back. Exit 1 while lost
+    files are left.
     """
     from ocsf_mappers.errors import ConfigError
 
     if yes and not reason.strip():
-        raise ConfigError("say why the lake is to do without these rows: --reason")
+        raise ConfigError("say why these rows are given up: --reason")
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep import write_off as lake_write_off
 
@@ -137,31 +135,31 @@ def write_off(
         output.print_table(names, rows)
     terminal.say(summary.message)
     for why in sorted({part.why for part in summary.parts}):
-        terminal.say(f"cannot be made again: {why}")
+        terminal.say(f"cannot be rebuilt: {why}")
     for way in (*summary.ways, *summary.busy):
         terminal.say(f"left: {way}")
     for uri in summary.sent:
-        terminal.say(f"an export may have put {uri}, with rows of lost files, and begins anew: remove it there first")
+        terminal.say(f"an export may have put {uri}, with rows of lost files, and starts over: remove it there first")
     if summary.copied and not yes:
-        terminal.say("tables in S3 Tables have copies of these rows, and lose them with it: save them there first")
+        terminal.say("tables in S3 Tables have copies of these rows, and lose them too: save them there first")
     if summary.parts and not yes:
-        terminal.say("nothing was written off; --yes --reason TEXT does it, and no query has these rows then")
+        terminal.say("nothing was written off; to give up these rows, use --yes --reason TEXT")
     if summary.left or summary.busy or (summary.parts and not yes):
         raise typer.Exit(1)
 
 
 def expire(
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only snapshots made so long ago: 5d, 12h.")
+        str, typer.Option("--older-than", metavar="AGE", help="Only snapshots at least this old, such as 5d or 12h.")
     ] = "5d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be expired.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget earlier snapshots of Iceberg's tables, and remove metadata that none of the others names.
+    """Expire earlier Iceberg snapshots, and remove metadata that no other snapshot uses.
 
-    What tables are now stays, and so do snapshots that a tag or another branch names. Files of events that only older
-    snapshots read are removed by the next `ocsf-lake compact`.
+    The current snapshot of each table is kept, and so are those that a tag or another branch names. Event files that
+    only older snapshots read are removed by the next `ocsf-lake compact`.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep import compact
@@ -183,14 +181,14 @@ def expire(
 
 def views(
     security_lake: Annotated[
-        bool, typer.Option("--security-lake", help="Under the names of Amazon Security Lake's tables.")
+        bool, typer.Option("--security-lake", help="Use the names of Amazon Security Lake's tables.")
     ] = False,
     region: Annotated[
-        list[str] | None, typer.Option("--region", metavar="REGION", help="This region; all that have events without.")
+        list[str] | None, typer.Option("--region", metavar="REGION", help="Only this region. Default: all with events.")
     ] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Print statements for Athena that show our tables in Glue under other names, to run there once.
+    """Print Athena statements that create views of our Glue tables under other names; run them once.
 
     The queries that AWS publishes for Security Lake then run unchanged, for any region.
     """

@@ -27,25 +27,25 @@ NAMED = 12
 
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SOURCE]...", help="Sources, or Python files with one; all that have samples without any."),
+    typer.Argument(metavar="[SOURCE]...", help="Sources, or Python files with one. Default: all with samples."),
 ]
 
 
 def check(
     names: NamesArgument = None,
     samples: Annotated[
-        Path | None, typer.Option("--samples", metavar="DIR", help="Folder of the samples, of one source.")
+        Path | None, typer.Option("--samples", metavar="DIR", help="Folder with the samples, for one source.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Check again whenever a file changes, until ^C.")] = False,
     update_golden: Annotated[
-        bool, typer.Option("--update-golden", help="Write what samples map to now; the review is the difference.")
+        bool, typer.Option("--update-golden", help="Write what the samples map to now; review the diff.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check sources: what their mappers name, and what their samples become.
+    """Check sources: the names in their mappers, and what their samples map to.
 
-    Each sample is mapped in every OCSF version and validated; nothing may be lost, and events are held against the
-    golden beside the sample. All faults are reported at once, each with the line of the mapper that it is about.
+    Each sample is mapped in every OCSF version and validated; nothing may be lost, and events are compared with the
+    golden beside the sample. All problems are reported at once, each with its line in the mapper.
     """
     settings()  # they may name a folder of sources
     while True:
@@ -142,7 +142,7 @@ def _wait(reports: list[Report]) -> None:
     from ocsf_mappers import registry
 
     before = _stamps(reports)
-    terminal.say("waiting for a change; ^C ends")
+    terminal.say("waiting for changes; ^C stops")
     # an editor that saves may take a file away for a moment
     while _stamps(reports) == before or any(report.file and not report.file.exists() for report in reports):
         time.sleep(WATCH_SECONDS)

@@ -15,20 +15,19 @@ EXAMPLE = "ocsf-lake compact --dry-run --lake demo_lake"
 
 def compact(
     table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="Only this table, such as vpc_flow; all without.")
+        str | None, typer.Argument(metavar="[TABLE]", help="Only this table, such as vpc_flow. Default: all.")
     ] = None,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only event days that ended so long ago: 2d, 12h.")
+        str, typer.Option("--older-than", metavar="AGE", help="Only days that ended at least this long ago: 2d, 12h.")
     ] = "2d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be merged, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be merged.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Merge the small files of partitions into large ones, while others read and write the lake.
 
-    A query sees each event once all the while, in every catalog. Run it again after an interruption and it continues.
-    Files that were merged are removed by a later run, when their time of grace is over. Exit 1 when a table is left as
-    it is, with the reason.
+    Queries see each event exactly once throughout, in every catalog. Run it again after an interruption to continue.
+    Merged files are removed by a later run, after the grace period. Exit 1 if a table is skipped, with the reason.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep import compact as lake_compact

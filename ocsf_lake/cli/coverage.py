@@ -51,7 +51,7 @@ Source = Annotated[
 ]
 First = Annotated[
     datetime | None,
-    typer.Option("--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC. Default: six before --to."),
+    typer.Option("--from", metavar="DAY", formats=_DAYS, help="First delivery day, UTC. Default: 6 days before --to."),
 ]
 Last = Annotated[
     datetime | None,
@@ -70,10 +70,10 @@ def coverage(
 ) -> None:
     """Show which hours of every log the lake has, and which it should have, by source, account and region.
 
-    An hour is `complete and proved` or `empty and proved` by digests that `ocsf-lake verify` followed, else `present`,
-    `missing`, a `suspicious gap` by the log's own history, `late`, `not expected` after a call that switched the log
-    off, or `unknown`. Hours are those in the names of objects. Calls that changed what is recorded are listed. The
-    table `coverage` has the same for SQL. Exit 1 when something is missing, or a gap is suspicious.
+    An hour is `complete and proved` or `empty and proved` by digests that `ocsf-lake verify` followed; otherwise
+    `present`, `missing`, a `suspicious gap` judging by the log's history, `late`, `not expected` after a call that
+    switched the log off, or `unknown`. Hours are those in object names. Calls that changed what is recorded are listed.
+    The SQL table `coverage` has the same rows. Exit 1 if something is missing, or a gap is suspicious.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep.coverage import Asked, covered
@@ -120,13 +120,13 @@ class _Totals:
             name = stream.name
             terminal.say(
                 f"{name.source} {name.account} {name.region}: nothing for {stream.silent:,} hours after"
-                f" {self.whole.last}, which is not usual"
+                f" {self.whole.last}, which is unusual"
             )
         if len(self.silent) > LISTED:
             terminal.say(f"and {len(self.silent) - LISTED:,} more that fell silent")
         for source, number in sorted(self.whole.untimed.items()):
             if number:
-                terminal.say(f"{terminal.plural(number, 'object')} of {source} in no hour: their names have no time")
+                terminal.say(f"{terminal.plural(number, 'object')} of {source} in no hour: no time in their names")
 
 
 # -- the heat map -----------------------------------------------------------------------------------------------------

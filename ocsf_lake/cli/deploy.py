@@ -13,21 +13,21 @@ from ocsf_lake.cli.options import settings
 EXAMPLE = "ocsf-lake deploy deploy/prefect.yaml --automations deploy/automations.yaml"
 
 NO_AUTOMATIONS = (
-    "failed runs and silent sources are told to nobody: no automations were deployed; "
+    "no alerts for failed runs and silent sources: no automations were deployed; "
     "--automations deploy/automations.yaml --alerts TYPE/NAME"
 )
 
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="[FILE]", help="Deployments. [default: deploy/prefect.yaml]", show_default=False)
+    Path, typer.Argument(metavar="[FILE]", help="Deployments file. [default: deploy/prefect.yaml]", show_default=False)
 ]
 AutomationsOption = Annotated[
     Path | None,
-    typer.Option("--automations", metavar="FILE", help="What the server does by itself.", show_default=False),
+    typer.Option("--automations", metavar="FILE", help="File with the server's automations.", show_default=False),
 ]
 AlertsOption = Annotated[
-    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block that automations send with.")
+    str | None, typer.Option("--alerts", metavar="TYPE/NAME", help="Notification block with which automations send.")
 ]
-PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Of work pools that are not there yet.")]
+PoolOption = Annotated[str, typer.Option("--pool-type", metavar="TYPE", help="Type of new work pools.")]
 
 
 def deploy(
@@ -36,15 +36,16 @@ def deploy(
     alerts: AlertsOption = None,
     pool_type: PoolOption = "process",
 ) -> None:
-    """Put deployments and automations on the Prefect server that PREFECT_API_URL names.
+    """Put deployments and automations on the Prefect server at PREFECT_API_URL.
 
-    Do it again after each change of the files; what is there already is renewed. Alerts that reach nobody are named.
+    Run it again after each change to the files; existing ones are updated. Alerts that would not reach anyone are
+    reported.
     """
     from ocsf_lake.flows import deployments  # noqa: TID251 - Prefect, only when it is asked for
     from ocsf_mappers.errors import ConfigError
 
     if alerts is not None and automations is None:
-        raise ConfigError("--alerts is about automations: name their file too, --automations deploy/automations.yaml")
+        raise ConfigError("--alerts needs automations: name their file too, --automations deploy/automations.yaml")
     terminal.say(f"Prefect server {deployments.server()}")
     deployments.deploy(file, pool_type, terminal.say)
     if automations is not None:

@@ -28,17 +28,17 @@ Rules = Annotated[
     list[Path] | None,
     typer.Option(
         "--rules", metavar="DIR",
-        help="Folder with Sigma rules, or pack for those that come along; may be repeated. Default: the setting rules.",
+        help="Folder with Sigma rules, or pack for the built-in ones; repeatable. Default: the setting rules.",
     ),
 ]
 First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
 ]
 Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
 ]
-All = Annotated[bool, typer.Option("--all", help="Look at all events of the lake.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: count the events that each rule looks for.")]
+All = Annotated[bool, typer.Option("--all", help="Search all events of the lake.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; count the events that each rule matches.")]
 
 
 def detect(
@@ -50,16 +50,16 @@ def detect(
     as_json: JsonOption = False,
     lake: LakeOption = None,
 ) -> None:
-    """Ask Sigma rules of the lake, and add what they find to it as events of the table detections.
+    """Run Sigma rules on the lake, and add their findings as events to the table detections.
 
-    Without a range: of the events that came since they were asked last, late ones too. A finding is there once, however
-    often rules are asked. Rules that cannot be used are named, and stop none of the others. The receivers of
-    the setting alerts are notified of new findings, see `ocsf-lake alerts`.
+    Without a range, the rules run on events that have arrived since they last ran, late ones included. Each finding is
+    added once, however often rules run. Unusable rules are reported, and do not stop the others. New findings are sent
+    to the receivers of the setting alerts, see `ocsf-lake alerts`.
     """
     from ocsf_mappers.errors import ConfigError, QueryError, WriteError
 
     if all_events and (first or last):
-        raise ConfigError("--all, or --from and --to: one of them")
+        raise ConfigError("use either --all, or --from and --to")
     config = settings_of_lake(lake)
     chosen = _loaded(config, rules)
     span = _span(first and first.date(), last and last.date())
@@ -82,7 +82,7 @@ def detect(
     alerts.tell(config)
     if summary.failed:
         failed = terminal.plural(len(summary.failed), "rule")
-        raise QueryError(f"{failed} failed at these events, see above; `ocsf-lake detect --all` asks again")
+        raise QueryError(f"{failed} failed on these events, see above; `ocsf-lake detect --all` runs it again")
 
 
 def _counts(settings: Settings, chosen: list[Asked], span: Span | None) -> list[Count]:
@@ -100,7 +100,7 @@ def _loaded(settings: Settings, folders: Sequence[Path] | None) -> list[Asked]:
 
     paths = folders or settings.rules
     if not paths:
-        raise ConfigError("no rules: name a folder, or pack for ours, with --rules or in the setting rules")
+        raise ConfigError("no rules: name a folder, or pack for built-in ones, with --rules or in the setting rules")
     rules = compiled.load(paths, settings.rule_placeholders, settings.mappers)
     for rule in rules:
         for note in rule.notes:
@@ -144,10 +144,10 @@ def _print_summary(summary: Summary, chosen: Sequence[Asked], *, as_json: bool) 
         shown = [(rule.stem, rule.level, events, findings) for rule, events, findings in rows if findings]
         output.print_table(("rule", "level", "events", "findings"), shown)
     for number in summary.full:
-        terminal.say(f"{chosen[number].path}: the ledger keeps no more values for it: new callers are not watched")
+        terminal.say(f"{chosen[number].path}: no room for more of its values: new callers are not watched")
     for finding, about in summary.undone:
         terminal.say(f"finding {finding} stays, though late events show that it was not new: {about}")
-    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} looked at; " if summary.batches else ""
+    looked = f"{terminal.plural(summary.batches, 'new batch', 'new batches')} searched; " if summary.batches else ""
     terminal.say(f"{looked}{terminal.plural(summary.new, 'new finding')} in the table detections")
 
 

@@ -27,19 +27,19 @@ SHOWN = 40
 def diff(
     source_name: SourceArgument,
     against: Annotated[
-        str, typer.Option("--against", metavar="VERSION", help="An OCSF version, or a file: the mapper as it was.")
+        str, typer.Option("--against", metavar="VERSION", help="An OCSF version, or a file with the old mapper.")
     ],
     on: Annotated[list[str], typer.Option("--on", metavar="URI", help="Raw logs: folders, globs, files; repeatable.")],
     objects: Annotated[
-        int | None, typer.Option("--objects", metavar="N", min=1, help="Look at so many objects, at most.")
+        int | None, typer.Option("--objects", metavar="N", min=1, help="Compare at most this many objects.")
     ] = None,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="table, json or sarif.")] = "table",
 ) -> None:
-    """Map the same records by two versions of a mapper, or in two versions of OCSF, and say what differs.
+    """Map the same records with two versions of a mapper or of OCSF, and show the differences.
 
-    Column by column: records that have a value now and had none, that lost one, that have another, with examples.
-    Nothing is written; exit 1 when something differs. `--format sarif` is for code review: each column that differs is
-    a result at its row of the mapper.
+    Column by column, with examples: records that gained a value, lost one, or have a different one. Nothing is written;
+    exit 1 if something differs. `--format sarif` is for code review: each differing column is a result at its row of
+    the mapper.
     """
     from ocsf_lake import differences
     from ocsf_lake.inputs import fields

@@ -16,22 +16,22 @@ EXAMPLE = "ocsf-lake export aws_vpc_flow ./aws-security-data-lake-eu-west-1-demo
 def export(
     source_name: SourceArgument,
     bucket: Annotated[
-        str, typer.Argument(metavar="BUCKET", help="URI of Security Lake's bucket; events go below ext/NAME/ in it.")
+        str, typer.Argument(metavar="BUCKET", help="URI of the Security Lake bucket; events go to ext/NAME/ in it.")
     ],
     name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name that the custom source was registered under.")
+        str, typer.Option("--name", metavar="NAME", help="Name under which the custom source is registered.")
     ],
     event_class: Annotated[
         str | None,
-        typer.Option("--class", metavar="CLASS", help="OCSF class, by name or uid; for a source of several classes."),
+        typer.Option("--class", metavar="CLASS", help="OCSF class, by name or uid; needed if the source has several."),
     ] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send new events to a custom source of Amazon Security Lake.
 
-    Events of finished batches go there once, in large objects ordered by time; run it again and it continues. A custom
-    source holds one class. A partition is in one export every five minutes at most.
+    Events of finished batches are sent once, in large objects ordered by time; run it again to continue. A custom
+    source holds one class. A partition is exported every five minutes at most.
     """
     source(source_name)
     config = settings_of_lake(lake)

@@ -38,10 +38,11 @@ def find(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for a value in every text of every table, latest events first.
+    """Find a value in all text of all tables, latest events first.
 
-    Each line is a place: the table, the path in the event, the event's `metadata.uid` and its time. `ocsf-lake trace`
-    follows it to the raw record. Records in quarantine are looked through too, as they have no time whatever the days.
+    Each line is a match: the table, the path in the event, the event's `metadata.uid` and its time. `ocsf-lake trace`
+    follows it to the raw record. Records in quarantine are always searched, whatever the days, because they have no
+    time.
     """
     with terminal.ended_quietly():
         from ocsf_lake.query import find as finding
@@ -66,16 +67,16 @@ def find(
 def _not_found(value: str, tables: list[str], narrowed: bool, quarantined: bool) -> str:
     days = " on those days" if narrowed else ""
     spaces = "; this one begins or ends with white space" if value != value.strip() else ""
-    others = "; of records in quarantine all text is looked through" if quarantined else ""
+    others = "; in quarantine all text is searched" if quarantined else ""
     where = f"no event{days}" if quarantined else f"none of {terminal.plural(len(tables), 'table')}{days}"
-    return f"{value} is in {where}: a value is found as a whole, not a part of a longer one{others}{spaces}"
+    return f"{value} is in {where}: only whole values match, not parts of longer ones{others}{spaces}"
 
 
 def tables(lake: LakeOption = None, as_json: JsonOption = False) -> None:
     """List the tables that have rows, with their days and sources.
 
-    `ocsf-lake columns TABLE` says what is in one. `quarantine`, `observables` and the ledger's tables can be asked too;
-    `ocsf-lake query "SHOW TABLES"` has them all.
+    `ocsf-lake columns TABLE` shows the columns of one. `quarantine`, `observables` and the ledger's tables can be
+    queried too; `ocsf-lake query "SHOW TABLES"` lists them all.
     """
     with terminal.ended_quietly():
         show_tables(settings_of_lake(lake), as_json=as_json)
@@ -94,7 +95,7 @@ def show_tables(config: Settings, *, as_json: bool = False) -> None:
     lines = [[row.table, terminal.count(row.rows), row.first_day, row.last_day, Lines(row.sources)] for row in rows]
     output.print_table(["table", "rows", "first day", "last day", "sources"], lines)
     if not rows:
-        terminal.say("no table has rows so far; `ocsf-lake ingest` brings them")
+        terminal.say("no table has rows yet; run `ocsf-lake ingest` first")
 
 
 def columns(
@@ -104,14 +105,14 @@ def columns(
     ],
     lake: LakeOption = None,
     like: Annotated[
-        str | None, typer.Option("--like", metavar="TEXT", help="Only paths or descriptions with this in them.")
+        str | None, typer.Option("--like", metavar="TEXT", help="Only paths or descriptions that contain this.")
     ] = None,
-    whole: Annotated[bool, typer.Option("--all", help="Shares of all rows, which are read for it.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Compute shares from all rows (reads them all).")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the paths of a table of events, one a line: type, OCSF's caption, and the share of rows that have a value.
+    """List the columns of a table, one per line: path, type, OCSF caption, and the share of rows that have a value.
 
-    The shares are of the newest rows: some hundred thousand, or those of two hundred files.
+    The shares are those of the newest rows: about a hundred thousand, or those of two hundred files.
     """
     with terminal.ended_quietly():
         show_columns(settings_of_lake(lake), table, like, whole=whole, as_json=as_json)
@@ -143,7 +144,7 @@ def _columns(
 
     name = security_lake.table_of(table)
     if name is None and shown.part_of(table) is not None:
-        raise ConfigError(f'{table} is no table of events; its columns: `ocsf-lake query "DESCRIBE {table}"`')
+        raise ConfigError(f'{table} is not a table of events; its columns: `ocsf-lake query "DESCRIBE {table}"`')
     if name is None:
         raise ConfigError(
             f"there is no table of events {table!r}{nearest(table, registry.tables())}; `ocsf-lake tables` lists them"

@@ -26,15 +26,15 @@ def forward(
         str | None,
         typer.Option(
             "--key-variable", metavar="NAME",
-            help="Environment variable with user:password or token of OpenSearch, or token of Splunk.",
+            help="Environment variable that holds user:password or a token for OpenSearch, or a token for Splunk.",
         ),
     ] = None,
     sign: Annotated[
         str | None,
         typer.Option(
             "--sign", metavar="SERVICE",
-            help="Sign requests with AWS's credentials: es for Amazon OpenSearch Service, aoss for Serverless; "
-            "es:REGION where the host does not say it.",
+            help="Sign requests with AWS credentials: es for Amazon OpenSearch Service, aoss for Serverless; "
+            "es:REGION if the host name does not contain the region.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -42,9 +42,8 @@ def forward(
 ) -> None:
     """Send a source's new events to OpenSearch, to Splunk, or as JSON lines to a store.
 
-    Run it again and it continues. Findings are events of the source lake_detections. In OpenSearch and in a store each
-    event is once; in Splunk one may be twice when a run was interrupted. Exit 1 where events were refused; the others
-    are sent.
+    Run it again to continue. To send findings, use the source lake_detections. OpenSearch and stores get each event
+    once; Splunk may get one twice if a run was interrupted. Exit 1 if events were refused; the others are sent.
     """
     source(source_name)
     config = settings_of_lake(lake)

@@ -24,7 +24,7 @@ RELEASE_EXAMPLE = (
 _DAYS = ["%Y-%m-%d", "%Y/%m/%d", "%Y%m%d"]
 
 ByOption = Annotated[
-    str | None, typer.Option("--by", metavar="WHO", help="Who says so; this user of this machine without.")
+    str | None, typer.Option("--by", metavar="WHO", help="Who decided it. Default: this user on this machine.")
 ]
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 def add(
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stays in the ledger.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason; stays in the ledger.")],
     account: Annotated[str | None, typer.Option("--account", metavar="ACCOUNT", help="Only this account.")] = None,
     table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only this table.")] = None,
     first: Annotated[
@@ -46,11 +46,11 @@ def add(
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Place a legal hold: what it covers is not removed until it is released. Prints the hold's name.
+    """Place a legal hold: what it covers is not removed until it is released. Prints the hold's id.
 
-    What is left out counts for all: without any, nothing of the lake is removed. Partitions whose account or day is
-    not known are covered too, and so is quarantine of the sources that fill the table. `retain`, `compact`, `catalog
-    expire` and `quarantine purge` respect it.
+    An option left out means all: without options, nothing in the lake is removed. Partitions whose account or day is
+    not known are covered too, and so is the quarantine of the sources that fill the table. `retain`, `compact`,
+    `catalog expire` and `quarantine purge` respect holds.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep import hold as lake_hold
@@ -64,11 +64,11 @@ def add(
 
 
 def list_holds(
-    released: Annotated[bool, typer.Option("--all", help="Also those that were released.")] = False,
+    released: Annotated[bool, typer.Option("--all", help="Also released ones.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the holds that stand."""
+    """List the active holds."""
     config = settings_of_lake(lake)
     from ocsf_lake.lake import opened
     from ocsf_lake.ledger import holds
@@ -89,19 +89,19 @@ def list_holds(
         number = len(names) if released else -2
         output.print_table(names[:number], [row[:number] for row in rows])
     else:
-        terminal.say("no hold stands")
+        terminal.say("no active holds")
 
 
 def release(
-    hold: Annotated[str, typer.Argument(metavar="HOLD", help="The hold, as `hold list` names it.")],
+    hold: Annotated[str, typer.Argument(metavar="HOLD", help="Id of the hold, see `hold list`.")],
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stays in the ledger.")
+        str | None, typer.Option("--reason", metavar="TEXT", help="Reason; stays in the ledger.")
     ] = None,
     by: ByOption = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Release a hold: what it covered goes with the next `retain`, if its time is over.
+    """Release a hold: the next `retain` removes what it covered, if its retention period is over.
 
     The hold stays in the ledger, with who released it and when.
     """

@@ -30,20 +30,20 @@ Arguments = Annotated[
     list[str],
     typer.Argument(
         metavar="[SOURCE] URI...",
-        help="Folders, globs, files. A first word that is the name of a source says what they hold; without it each "
-        "object's name or content does.",
+        help="Folders, globs, files. If the first word is a source name, everything is read as that source; otherwise "
+        "each object's source is recognized by its name or content.",
         show_default=False,
     ),
 ]
 
 
 RetryOption = Annotated[
-    bool, typer.Option("--retry", help="Also try objects that were left out because they failed too often.")
+    bool, typer.Option("--retry", help="Also try objects that are skipped because they failed too often.")
 ]
 
 
 AllOption = Annotated[
-    bool, typer.Option("--all", help="List everything on S3, also older days that earlier runs have looked at.")
+    bool, typer.Option("--all", help="List everything on S3, including older days that earlier runs have listed.")
 ]
 
 
@@ -51,11 +51,11 @@ def ingest(
     arguments: Arguments, lake: LakeOption = None, ocsf_version: VersionOption = None, as_json: JsonOption = False,
     retry: RetryOption = False, whole: AllOption = False,
 ) -> None:  # fmt: skip
-    """Bring what is new at the URIs into the lake.
+    """Ingest new objects from the URIs into the lake.
 
-    Objects that earlier runs have dealt with are left alone, and a run that was interrupted is continued: running a
-    command again never counts a record twice. With SOURCE, objects of which no record became an event are read again as
-    that source: those that were taken for another one, and those that an older mapper refused.
+    Objects that earlier runs have dealt with are skipped, and an interrupted run is continued: running a command again
+    never counts a record twice. With SOURCE, objects of which no record became an event are read again as that source:
+    those taken for another source, and those that an older mapper refused.
     """
     config = settings(lake, ocsf_version)
     source, uris = split(arguments)
@@ -65,7 +65,7 @@ def ingest(
         with terminal.progress_bar("ingesting") as progress:
             summary = run(uris, config, source, progress, again=retry, whole=whole)
     except KeyboardInterrupt:
-        terminal.say("stopped; the same command continues where this one was")
+        terminal.say("stopped; run the same command again to continue")
         raise
     if as_json:
         output.print_json(as_dict(summary))
@@ -124,17 +124,17 @@ def tell(summary: Summary) -> None:
     terminal.say(f"{total} found, {summary.known:,} of them known from earlier runs")
     if summary.of_others:
         others = terminal.plural(summary.of_others, "more object")
-        terminal.say(f"{others} in the same folders left alone: by their names they are of another source")
+        terminal.say(f"{others} in the same folders skipped: by their names they belong to another source")
     if summary.reread:
         objects = terminal.plural(summary.reread, "object")
-        terminal.say(f"{objects} read again: none of the records had become an event")
+        terminal.say(f"{objects} read again: none of their records had become an event")
     if not summary.sources and not summary.busy:
         terminal.say("nothing new was read")
         # Planned by another run while this one was listing: they are that one's to read.
         if (planned := summary.listed - summary.known - summary.unread.numbers.total()) > 0:
             terminal.say(f"{terminal.plural(planned, 'object')} left to another run that planned them meanwhile")
     if summary.busy:
-        terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that works on them")
+        terminal.say(f"{terminal.plural(summary.busy, 'batch', 'batches')} left to another run that is working on them")
     for name, source in sorted(summary.sources.items()):
         _print_drift(name, source)
         if source.duplicates:
@@ -146,25 +146,25 @@ def tell(summary: Summary) -> None:
             records = terminal.plural(number, "record")
             terminal.say(f"{name}: {records} mapped one by one after {error}: slower, with the same events")
     if summary.empty:
-        objects = terminal.plural(summary.empty, "object")
+        objects = terminal.plural(summary.empty, "empty object")
         terminal.say(
-            f"{objects} without a byte: a delivery that is cut off may leave one, and its logs are not in the lake",
+            f"{objects}: an interrupted delivery may leave one, and its logs are not in the lake",
             *(f"  {uri}" for uri in summary.empty_examples),
         )
     _tell_copies(summary.copies)
     _tell_failures(summary)
     if reason := refused(summary):
-        terminal.say(f"{reason}; if they are of another source, `ocsf-lake ingest SOURCE URI` reads them as that one")
+        terminal.say(f"{reason}; if they belong to another source, name it: `ocsf-lake ingest SOURCE URI`")
     if summary.counts.quarantined:
-        terminal.say("`ocsf-lake quarantine list` says why records are in quarantine")
+        terminal.say("`ocsf-lake quarantine list` shows why records are in quarantine")
     from ocsf_lake.ledger.results import State
 
     states = summary.unread.numbers
     if State.SKIPPED in states:
-        terminal.say("if you know what skipped objects hold, say so: `ocsf-lake ingest SOURCE URI`")
+        terminal.say("if you know the source of skipped objects, name it: `ocsf-lake ingest SOURCE URI`")
     if State.FAILED in states:
         terminal.say(
-            "objects that failed are tried again by later runs, a few times; `ocsf-lake ingest --retry URI` tries all "
+            "later runs try failed objects again, a few times; `ocsf-lake ingest --retry URI` tries all "
             "of them again"
         )
 
@@ -183,7 +183,7 @@ def _tell_copies(copies: Copies) -> None:
     if copies.replaced:
         terminal.say(copies.replaced_text, *(f"  {uri}" for uri in copies.replaced_examples))
     if copies.unknown:
-        terminal.say(f"not looked for objects that the lake has under another name, too: {copies.unknown}")
+        terminal.say(f"objects that the lake also has under other names: not checked, {copies.unknown}")
 
 
 def _tell_failures(summary: Summary) -> None:
@@ -196,7 +196,7 @@ def _tell_failures(summary: Summary) -> None:
     if (unlisted := len(summary.failures) - SHOWN_FAILURES) > 0:
         terminal.say(f"error: {unlisted:,} more batches failed")
     if summary.failures:
-        terminal.say("batches that failed are tried again by later runs, after all others")
+        terminal.say("later runs try failed batches again, after all others")
     for item in summary.isolated[:SHOWN_FAILURES]:
         where = f"record {item.record} of {item.uri}"
         terminal.say(f"error: {where} made the program fail, and is in quarantine: {item.reason}")

@@ -22,13 +22,13 @@ OWN = {"lake": "./lake", "mappers": "./mappers"}
 """What a project sets itself."""
 WIDTH = 118
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it is made.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the project; created if needed.")]
 
 
 def init(folder: FolderArgument) -> None:
-    """Lay down a project: settings, deployments and alerts for Prefect, flows and mappers to change.
+    """Create a project: settings, deployments and alerts for Prefect, flows and mappers to change.
 
-    Nothing that is there is overwritten: if one of the files is, none is written.
+    Nothing is overwritten: if any of the files exists, none is written.
     """
     from ocsf_mappers.errors import ConfigError, WriteError
 
@@ -49,9 +49,9 @@ def init(folder: FolderArgument) -> None:
         "next:",
         f"  cd {shlex.quote(str(folder))}",
         "  $EDITOR ocsf-lake.toml                           # where the lake is",
-        "  ocsf-lake ingest URI                             # bring what is new into it",
+        "  ocsf-lake ingest URI                             # ingest what is new",
         '  ocsf-lake query "SHOW TABLES"',
-        "  $EDITOR deploy/prefect.yaml && ocsf-lake deploy  # what runs when, on the server that PREFECT_API_URL names",
+        "  $EDITOR deploy/prefect.yaml && ocsf-lake deploy  # schedules, on the server at PREFECT_API_URL",
     )
 
 
@@ -80,8 +80,8 @@ def settings_file() -> str:
     from ocsf_lake.config import Settings
 
     parts = [
-        "# Settings of ocsf-lake, for commands that run in this folder. Variables win over them: OCSF_LAKE_LAKE, say.",
-        "# A line without # is in force; what stands behind the # is the default.",
+        "# Settings of ocsf-lake, for commands that run in this folder. Variables (OCSF_LAKE_LAKE) override them.",
+        "# Lines without # are in force; the others show the defaults.",
     ]
     for name, field in Settings.model_fields.items():
         about = textwrap.wrap(field.description or "", WIDTH, initial_indent="# ", subsequent_indent="# ")

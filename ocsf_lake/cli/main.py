@@ -57,11 +57,11 @@ from ocsf_lake.cli import (
 from ocsf_lake.cli.terminal import say
 
 HINTS = {
-    "WriteError": "mend that and run the same command again: it continues where this one stopped",
+    "WriteError": "fix that and run the same command again: it continues where this one stopped",
     "RetriableError": "run the same command again: it continues where this one stopped",
     "CountError": "please report this; nothing of that batch is visible, and no object is marked as read",
-    "PermissionError": "let this user read and write it and enter the folders above it, then run the command again",
-    "MappingError": "the mapper has to be corrected; CONTRIBUTING.md says how they are written",
+    "PermissionError": "let this user read and write it, and enter the folders above it; then run the command again",
+    "MappingError": "the mapper must be corrected; CONTRIBUTING.md explains how to write one",
 }
 """Error -> the next step, where the message does not name it."""
 TABLES_HINT = 'tables: `ocsf-lake query "SHOW TABLES"`; columns of one: `ocsf-lake query "DESCRIBE vpc_flow_2_0"`'
@@ -161,7 +161,7 @@ def _version(requested: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Raw AWS security logs in, a queryable lake of OCSF events in partitioned Parquet out."""

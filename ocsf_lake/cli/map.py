@@ -21,7 +21,7 @@ EXAMPLE = "ocsf-lake map aws_cloudtrail sample_logs/aws_cloudtrail/console_login
 SHOWN_REJECTS = 100
 
 RedactOption = Annotated[
-    bool, typer.Option("--redact", help="Hide what the settings hide before events come into a lake.")
+    bool, typer.Option("--redact", help="Hide what the settings would hide before events are written to a lake.")
 ]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A log file, or - for stdin.")]
 
@@ -31,9 +31,8 @@ def map_file(
 ) -> None:
     """Print a log file's events as OCSF JSON lines.
 
-    No lake is needed, and nothing is hidden without --redact. Attributes without a value are left out. Records that
-    become no event are reported on stderr, with the reason. Records of other sources among those of this one become
-    events too.
+    Needs no lake. Nothing is hidden without --redact. Attributes without a value are left out. Records that do not
+    become events are reported on stderr, with the reason. Records of other sources in the file become events too.
     """
     from ocsf_lake.events import mapped
     from ocsf_lake.inputs import fields

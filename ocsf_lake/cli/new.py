@@ -25,21 +25,21 @@ PROJECT = Path("ocsf_mappers") / "sources"
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the source, vendor_product; also its table's.")],
-    sample: Annotated[Path, typer.Option("--from", metavar="FILE", help="Real records, or ones like them.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the source and its table, as vendor_product.")],
+    sample: Annotated[Path, typer.Option("--from", metavar="FILE", help="File with real or realistic records.")],
     event_class: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="OCSF class by name or uid, instead of the proposed.")
+        str | None, typer.Option("--class", metavar="CLASS", help="OCSF class by name or uid. Default: as proposed.")
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="Folder of sources; default: that of the settings, or `mappers`."),
+        typer.Option("--into", metavar="DIR", help="Folder for sources. Default: as in the settings, else `mappers`."),
     ] = None,
 ) -> None:
-    """Begin a source from real records: mapper, sample, golden, page and test.
+    """Draft a source from real records: mapper, sample, golden, page and test.
 
-    Every member of the records is listed: mapped where its name and values give it away, else as a comment with the
-    attributes that are called alike. It runs at once. What is left to say: which activity a record is, what the class
-    requires besides, and whether the proposal is right.
+    Every member of the records is listed: mapped if its name and values are clear, otherwise as a comment with
+    similarly named attributes. The draft works immediately. You add which activity a record is and what else the class
+    requires, and check that the proposal is right.
     """
     from ocsf_mappers import registry
     from ocsf_mappers.errors import ConfigError
@@ -47,7 +47,7 @@ def new(
     from ocsf_mappers.kit.propose import propose
 
     if not registry.NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name of a source: small letters, digits and single underscores")
+        raise ConfigError(f"{name!r} is not a valid source name: use lower-case letters, digits and single underscores")
     config = settings()
     if name in registry.names():
         raise ConfigError(f"there is a source {name!r} already; `ocsf-lake sources` lists them")
@@ -104,7 +104,7 @@ def _tell(name: str, module: Path, survey: Look, proposal: Proposal) -> None:
         f" {len(survey.members) - unmapped} mapped, {unmapped} left to you",
     )
     if survey.more:
-        terminal.say(f"{terminal.plural(survey.more, 'more member')} left in unmapped: so many are not looked at")
+        terminal.say(f"{terminal.plural(survey.more, 'more member')} left in unmapped: too many to look at")
     if proposal.missing:
         terminal.say(f"{caption} requires, and nothing gives away: {', '.join(proposal.missing)}")
     check(name, update_golden=True)

@@ -27,7 +27,7 @@ VersionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Name of a source, see `ocsf-lake sources`; or a Python file with one.")
+    str, typer.Argument(metavar="SOURCE", help="A source (see `ocsf-lake sources`), or a Python file with one.")
 ]
 
 

@@ -28,21 +28,21 @@ EXAMPLE_CHARACTERS = 60
 
 SourceOption = Annotated[str | None, typer.Option("--source", metavar="SOURCE", help="Only this source.")]
 PartArgument = Annotated[
-    str, typer.Argument(metavar="[OBJECT]", help="Part of the names of objects.", show_default=False)
+    str, typer.Argument(metavar="[OBJECT]", help="Part of the object names.", show_default=False)
 ]
 
 app = typer.Typer(
-    help="Work with records that became no event.", no_args_is_help=True, rich_markup_mode=None
+    help="Work with records that did not become events.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-AllOption = Annotated[bool, typer.Option("--all", help="Also records that a replay has made events of.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Also records that a replay turned into events.")]
 
 
 def list_reasons(
     source: SourceOption = None, closed: AllOption = False, lake: LakeOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the reasons, with the number of records and the first of them."""
+    """List the reasons, with the number of records and an example."""
     config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
@@ -81,14 +81,14 @@ def replay(
     part: PartArgument = "",
     source: SourceOption = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Only this reason, in full.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also records that this very mapper has refused.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also records that this mapper has refused.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Map records again, after a mapper was mended.
+    """Map records again, after a mapper was fixed.
 
-    A record that becomes an event is closed; one that is refused again stays, with its new reason. Records are read
-    from their objects, and from quarantine's own text where an object is gone. Running it again changes nothing.
+    A record that becomes an event is closed; one that is refused again stays, with the new reason. Records are read
+    from their objects, or from the text in quarantine if an object is gone. Running it again changes nothing.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep.replay import replay as run
@@ -104,28 +104,28 @@ def replay(
             sys.stdout.write(f"{terminal.escaped(line)}\n")
     if summary.untried:
         number_left = terminal.plural(summary.untried, "record")
-        terminal.say(f"{number_left} left alone: this very mapper has refused them; --again tries them all the same")
+        terminal.say(f"{number_left} skipped: this mapper has already refused them; --again tries them anyway")
     if summary.known:
         number_left = terminal.plural(summary.known, "record")
-        terminal.say(f"{number_left} left alone: the lake has their events; the file that said so was written off")
+        terminal.say(f"{number_left} skipped: the lake has their events; the file that recorded it was written off")
     if summary.damage:
         number_left = terminal.plural(summary.damage, "entry", "entries")
-        terminal.say(f"{number_left} left alone: they stand for the rest of a damaged object and have no text")
+        terminal.say(f"{number_left} skipped: they stand for the rest of a damaged object and have no text")
     for name in summary.busy:
-        terminal.say(f"{name} is left to another replay that works on it")
+        terminal.say(f"{name} is left to another replay that is working on it")
 
 
 def purge(
-    days: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=0, help="Days in quarantine, at least.")],
-    closed: Annotated[bool, typer.Option("--closed", help="Only files without a record that is still open.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    days: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=0, help="At least this many days old.")],
+    closed: Annotated[bool, typer.Option("--closed", help="Only files without open records.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them. Default: only list them.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove old files of quarantine for good.
+    """Remove old quarantine files for good.
 
-    Nothing is ever removed but by this command and `ocsf-lake retain`, and both list first. What a legal hold keeps
-    stays. The ledger keeps what was removed, as table `ledger_purges`.
+    Only this command and `ocsf-lake retain` ever remove any, and both list first. What a legal hold covers is kept. The
+    ledger records what was removed in the table `ledger_purges`.
     """
     config = settings_of_lake(lake)
     from datetime import timedelta
@@ -162,11 +162,11 @@ def purge(
 def show(
     part: PartArgument = "",
     source: SourceOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Records at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of records.")] = 20,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show records with their text, by object and number in it."""
+    """Show records with their text, by object and record number."""
     config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
     from ocsf_lake.query import verified
@@ -188,7 +188,7 @@ def show(
     if not rejects:
         terminal.say("no such records are in quarantine")
     if len(rejects) > limit:
-        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit gives more")
+        terminal.say(f"more than {terminal.plural(limit, 'record')}; --limit shows more")
 
 
 def _rejects(

@@ -25,38 +25,38 @@ EXAMPLE = 'ocsf-lake query "SELECT class_name, count(*) FROM cloud_trail_mgmt_2_
 
 def query(
     sql: Annotated[
-        str | None, typer.Argument(metavar="[SQL]", help="One statement that reads, such as SHOW TABLES; - for stdin.")
+        str | None, typer.Argument(metavar="[SQL]", help="One read-only statement, such as SHOW TABLES; - for stdin.")
     ] = None,
     lake: LakeOption = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Take the statement from a file.")
+        Path | None, typer.Option("--file", metavar="FILE", help="Read the statement from a file.")
     ] = None,
     own: Annotated[
         list[str] | None,
         typer.Option(
             "--with", metavar="NAME=FILE", show_default=False,
-            help="A table of yours to join with, from a .csv, .json, .jsonl or .parquet file; repeatable.",
+            help="Add your own table to join with, from a .csv, .json, .jsonl or .parquet file; repeatable.",
         ),
     ] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="Form of the rows.  [default: table]", show_default=False)
+        Form | None, typer.Option("--format", help="Output format.  [default: table]", show_default=False)
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="Write all rows there: .parquet, .csv, .jsonl or .json."),
+        typer.Option("--output", metavar="FILE", help="Write all rows to a file: .parquet, .csv, .jsonl or .json."),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say how many files, row groups and bytes the query reads, not its rows.")
+        bool, typer.Option("--explain", help="Show how many files, row groups and bytes it reads, not rows.")
     ] = False,
     athena: Annotated[
-        bool, typer.Option("--athena", help="Run it in Athena, in Athena's SQL, over the tables in Glue.")
+        bool, typer.Option("--athena", help="Run it in Athena, in Athena SQL, on the tables in Glue.")
     ] = False,
 ) -> None:
-    """Ask the lake in DuckDB's SQL.
+    """Query the lake in DuckDB SQL.
 
-    Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`); `quarantine`
-    and the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too, and `coverage`, which says what
-    the lake has of every hour. A query changes nothing. Without SQL, on a terminal, it is a prompt.
+    Tables have the names and columns of Amazon Security Lake (`cloud_trail_mgmt_2_0`, `vpc_flow_2_0`). `quarantine` and
+    the ledger (`ledger_batches`, `ledger_objects`, `ledger_files`) are tables too, and so is `coverage`, which shows
+    what the lake has of every hour. A query changes nothing. Without SQL, on a terminal, it opens a prompt.
     """
     with terminal.ended_quietly():
         if sql is None and file is None and sys.stdin.isatty() and not athena:
@@ -91,7 +91,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
     from ocsf_mappers.errors import ConfigError
 
     if sql is not None and file is not None:
-        raise ConfigError("a query and --file: give one of them")
+        raise ConfigError("give either a query or --file")
     if sql is not None and sql != "-":
         return sql
     try:
@@ -100,7 +100,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError("the query is not UTF-8", file=file) from error
     if not text.strip():
-        raise ConfigError('there is no query: give one, such as "SHOW TABLES", name a --file, or - for stdin')
+        raise ConfigError('no query: give one, such as "SHOW TABLES", name a --file, or - for stdin')
     return text
 
 
@@ -222,7 +222,7 @@ def _in_athena(sql: str, lake: str | None, form: Form | None, to: Path | None, o
     from ocsf_mappers.errors import ConfigError
 
     if to is not None or own:
-        raise ConfigError("--athena prints its rows and has Glue's tables alone: --output and --with go without it")
+        raise ConfigError("--athena prints rows and uses only Glue's tables: leave out --output and --with")
     config = settings(lake)
     import pyarrow as pa
 
@@ -245,12 +245,12 @@ LINT_EXAMPLE = """ocsf-lake lint "SELECT * FROM vpc_flow_2_0 WHERE action = 'REJ
 
 def lint(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One query.")],
-    duckdb: Annotated[bool, typer.Option("--duckdb", help="It is in DuckDB's dialect, not in Athena's.")] = False,
+    duckdb: Annotated[bool, typer.Option("--duckdb", help="The query is in DuckDB's dialect, not Athena's.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is wrong with a query before it is run: tables that are not there, values that no row has, full reads.
+    """Check a query before running it: tables that do not exist, values that no row has, full reads.
 
-    The corrected query goes to stdout. Exit 1 when something is wrong.
+    The corrected query goes to stdout. Exit 1 if something is wrong.
     """
     from ocsf_lake.query import lint as lake_lint
 

@@ -19,14 +19,14 @@ SHOWN_FILES = 3
 def rebuild_ledger(
     lake: LakeOption = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also where a ledger with batches is; what it has is forgotten.")
+        bool, typer.Option("--replace", help="Replace an existing ledger that has batches; its contents are lost.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the lake's ledger again from its files, after it was lost or an old copy was put back.
+    """Rebuild the lake's ledger from its files, after it was lost or an old copy was restored.
 
-    Afterwards the lake belongs to the new ledger, and what it has read is not read again. Let no run work on the lake
-    meanwhile.
+    Afterwards the lake belongs to the new ledger, and what it has read is not read again. Do not let other runs work on
+    the lake meanwhile.
     """
     config = settings(lake)
     from ocsf_lake.upkeep import rebuild_ledger as rebuilding
@@ -39,10 +39,10 @@ def rebuild_ledger(
         output.print_table(["batches", "objects", "events", "quarantined", "files"], [list(map(terminal.count, row))])
     if not summary.exact:
         terminal.say(
-            "the lake is of a version that left no records of batches: objects that gave nothing, what was dropped, "
+            "the lake is of a version that kept no records of batches: objects that gave nothing, what was dropped, "
             "sizes, purges and exports are not known, and a batch that died halfway counts as done"
         )
-    _tell(summary.missing, "missing", "`ocsf-lake catalog sync` makes them again from the raw objects")
+    _tell(summary.missing, "missing", "`ocsf-lake catalog sync` rebuilds them from the raw objects")
     _tell(summary.unknown, "of no finished batch", "`ocsf-lake catalog sync` moves them aside")
 
 

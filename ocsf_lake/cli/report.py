@@ -20,7 +20,7 @@ EXAMPLE = "ocsf-lake report --out report.html --lake demo_lake"
 PORT = 8017
 _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file to write; - for stdout.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write; - for stdout.")]
 First = Annotated[
     datetime | None,
     typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC. Default: the newest thirty days."),
@@ -29,10 +29,10 @@ Last = Annotated[
     datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day. Default: the newest.")
 ]
 Serve = Annotated[
-    bool, typer.Option("--serve", help="Show the page on this machine, made anew as it gets old, and a query prompt.")
+    bool, typer.Option("--serve", help="Serve the page on this machine, refreshed as it ages, with a query prompt.")
 ]
 Port = Annotated[
-    int, typer.Option("--port", min=0, max=65_535, help="Port of --serve on the loopback address; 0 for any free one.")
+    int, typer.Option("--port", min=0, max=65_535, help="Port for --serve on the loopback address; 0 for any.")
 ]
 
 
@@ -40,16 +40,16 @@ def report(
     out: Out = None, first: First = None, last: Last = None, serve: Serve = False, port: Port = PORT,
     lake: LakeOption = None,
 ) -> None:  # fmt: skip
-    """Write a page about the lake: coverage, lag, volume, quarantine, drift, detections, cost, and what to do next.
+    """Write a report page: coverage, lag, volume, quarantine, drift, detections, cost, and what to do next.
 
-    It is one file of HTML without scripts, which asks nobody for anything; open it in a browser, print it, send it.
-    Pictures need `pip install 'ocsf-lake[report]'`; without them it has its tables. With --serve the page is shown at
-    an address that only this machine has and that holds a secret: whoever knows it may read the lake.
+    It is one HTML file without scripts or external requests; open it in a browser, print it, send it. Charts need `pip
+    install 'ocsf-lake[report]'`; without it the page has tables. With --serve the page is shown at a local address that
+    includes a secret: anyone who knows the address can read the lake.
     """
     from ocsf_mappers.errors import ConfigError
 
     if serve == (out is not None):
-        raise ConfigError("where to? name a file with --out, or show the page with --serve")
+        raise ConfigError("no output: name a file with --out, or show the page with --serve")
     config = settings_of_lake(lake)
     first_day, last_day = first and first.date(), last and last.date()
     with terminal.ended_quietly():

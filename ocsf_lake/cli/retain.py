@@ -21,28 +21,28 @@ EXAMPLE = "ocsf-lake retain --dry-run --lake demo_lake"
 def retain(
     table: Annotated[
         str | None,
-        typer.Argument(metavar="[TABLE]", help="Only this table, such as vpc_flow, or quarantine; all without."),
+        typer.Argument(metavar="[TABLE]", help="Only this table, such as vpc_flow, or quarantine. Default: all."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go; the same without --yes.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this it is only listed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list, as without --yes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Default: only list it.")] = False,
     cloudformation: Annotated[
         bool,
-        typer.Option("--cloudformation", help="Print the matching lifecycle rules for buckets of raw logs instead."),
+        typer.Option("--cloudformation", help="Instead, print matching lifecycle rules for the raw log buckets."),
     ] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove events that are kept long enough, by the rules under [retention] in the settings.
+    """Remove events past their retention period, by the rules under [retention] in the settings.
 
-    Whole partitions go whose event day is past its time: first from every catalog, at one moment each, then their
-    files, after the time of grace that `compact` has too. Nothing goes without a rule, or while a legal hold keeps it.
-    The ledger keeps what went, as table `ledger_retained`. Run it again after an interruption and it continues. Exit 1
-    when a table cannot be done, with the reason.
+    Only whole partitions are removed: first atomically from each catalog, then their files, after the same grace period
+    as in `compact`. Nothing is removed without a rule, or while a legal hold covers it. The ledger records what was
+    removed in the table `ledger_retained`. Run it again after an interruption to continue. Exit 1 if a table cannot be
+    processed, with the reason.
     """
     from ocsf_mappers.errors import ConfigError
 
     if yes and (dry_run or cloudformation):
-        raise ConfigError("--yes removes, and the other option only prints: give one of them")
+        raise ConfigError("--yes removes, and the other option only prints: use one of them")
     config = settings_of_lake(lake)
     if cloudformation:
         from ocsf_lake.upkeep import lifecycle
@@ -58,7 +58,7 @@ def retain(
         _show([*summary.parts, *summary.held])
     terminal.say(summary.message)
     for name, reason in summary.refused.items():
-        terminal.say(f"nothing of {name} goes: {reason}")
+        terminal.say(f"nothing of {name} is removed: {reason}")
     if summary.parts and not yes:
         terminal.say("nothing was removed; --yes removes it")
     if summary.refused:

@@ -25,7 +25,7 @@ MOST_ROWS = 3
 """A warning that more rules have is shown once, with so many of them."""
 
 app = typer.Typer(
-    help="The Sigma rules there are: what they look at, and whether they can match.",
+    help="Inspect Sigma rules: what they read, and whether they can match.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -34,31 +34,32 @@ Rules = Annotated[
     list[Path] | None,
     typer.Option(
         "--rules", metavar="DIR",
-        help="Folder with Sigma rules, or pack for ours; may be repeated. Default: setting rules, else pack.",
+        help="Folder with Sigma rules, or pack for the built-in ones; repeatable. Default: the setting rules, else "
+        "pack.",
     ),
 ]  # fmt: skip
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[PATH]...", help="Files and folders with rules (.yml) and saved queries (.sql); then only these.",
+        metavar="[PATH]...", help="Files and folders with rules (.yml) and saved queries (.sql); if given, only these.",
     ),
 ]  # fmt: skip
 Own = Annotated[
     list[str] | None,
     typer.Option(
         "--with", metavar="NAME=FILE", show_default=False,
-        help="A table of yours that queries join, as `ocsf-lake query` has it; repeatable.",
+        help="Your own table that queries join, as in `ocsf-lake query`; repeatable.",
     ),
 ]  # fmt: skip
 Name = Annotated[
-    str, typer.Argument(metavar="RULE", help="Name of a rule's file without its ending, its id, or its title.")
+    str, typer.Argument(metavar="RULE", help="A rule's file name without extension, its id, or its title.")
 ]
 
 
 def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
-    """List rules: their level, the log they are for, their kind and their title.
+    """List rules: level, log, what they report of events, and title.
 
-    Exits with 1 when one of them cannot be used.
+    Exits with 1 if one of them cannot be used.
     """
     loaded = _loaded(settings(), rules)
     rows = [
@@ -84,15 +85,14 @@ def list_rules(rules: Rules = None, as_json: JsonOption = False) -> None:
 def check(
     paths: Paths = None, rules: Rules = None, own: Own = None, as_json: JsonOption = False, lake: LakeOption = None
 ) -> None:
-    """Find rules, and saved queries, that can never match, and parts of them that cannot.
+    """Find rules and saved queries that can never match, entirely or in part.
 
-    Looked up are event sources, operations and their parameters, members of the record and values. Each way in which
-    a rule can hold is then tried: a record made for it goes through the real mapper into a lake of its own, and the
-    rule has to find it. Where there is a lake, rules whose tables it does not have, or that had no event for a week,
-    are blind.
-    Of saved queries (.sql, in DuckDB's dialect or Athena's) are looked up tables and columns, values of OCSF and of
-    AWS, units of times, and what cannot hold at once.
-    Exits with 1 when a rule or query can never match; of one that can in part there is a warning.
+    Checked are event sources, operations and their parameters, members of the record and values. Then each way in which
+    a rule can match is tried: a record made for it goes through the real mapper into a temporary lake, and the rule
+    must find it. If there is a lake, rules whose tables it does not have, or that had no event for a week, are reported
+    as blind. In saved queries (.sql, in DuckDB's or Athena's dialect), tables and columns, values of OCSF and AWS,
+    units of time, and contradictory conditions are checked. Exits with 1 if a rule or query can never match; if part of
+    one cannot, there is a warning.
     """
     from ocsf_lake.detections import check as checking
     from ocsf_lake.detections import saved_queries
@@ -111,7 +111,7 @@ def check(
 
 
 def explain(name: Name, rules: Rules = None, as_json: JsonOption = False) -> None:
-    """Explain a rule: what it is about, which tables and columns it looks at, and its condition as SQL."""
+    """Explain a rule: what it is about, which tables and columns it reads, and its condition as SQL."""
     from ocsf_mappers.errors import ConfigError, nearest
 
     loaded = _loaded(settings(), rules)
@@ -145,7 +145,7 @@ def _of_lake(config: Settings, unknown: Names) -> tuple[Mapping[str, str] | None
     from ocsf_lake.lake import exists
 
     if not exists(config):
-        terminal.say(f"there is no lake at {config.lake}: whether there are events for the rules is not looked at")
+        terminal.say(f"there is no lake at {config.lake}: whether there are events for the rules was not checked")
         return None, frozenset()
     return history.last_days(config), history.seen(config, unknown)
 
@@ -166,7 +166,7 @@ def _print(checked: Sequence[Checked], *, as_json: bool) -> None:
     queries = sum(one.rule.path.suffix.lower() == ".sql" for one in checked)
     looked_at = [terminal.plural(queries, "query", "queries")] if queries else []
     if len(checked) > queries or not queries:
-        tried = terminal.plural(sum(one.tried for one in checked), "way to hold", "ways to hold")
+        tried = terminal.plural(sum(one.tried for one in checked), "way to match", "ways to match")
         looked_at.insert(0, f"{terminal.plural(len(checked) - queries, 'rule', 'rules')}, {tried} tried")
     terminal.say(
         f"{', '.join(looked_at)}: "

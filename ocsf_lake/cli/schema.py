@@ -22,18 +22,18 @@ DEPTH = 4
 
 def schema(
     class_name: Annotated[
-        str | None, typer.Argument(metavar="[CLASS]", help="Name or uid of an event class; all are listed without it.")
+        str | None, typer.Argument(metavar="[CLASS]", help="Name or uid of an event class. Default: list all.")
     ] = None,
     path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="An attribute of the class, dotted.")] = None,
     like: Annotated[
-        str | None, typer.Option("--like", metavar="TEXT", help="Attributes whose path has this in it, at any depth.")
+        str | None, typer.Option("--like", metavar="TEXT", help="Attributes whose path contains this, at any depth.")
     ] = None,
     ocsf_version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look up OCSF, without a network: classes, attributes, types, captions.
+    """Look up OCSF offline: classes, attributes, types, captions.
 
-    A mapper names attributes by the paths that stand here, and gives captions where an attribute has values.
+    Mappers use the attribute paths shown here, and captions for attributes that have values.
     """
     from ocsf_mappers.ocsf import schema as ocsf_schema
 

@@ -21,16 +21,16 @@ HIDDEN = "hidden"
 
 def settings(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[SETTING]...", help="These alone, each with what it is.")
+        list[str] | None, typer.Argument(metavar="[SETTING]...", help="Only these, each with its description.")
     ] = None,
     given: Annotated[
-        bool, typer.Option("--given", help="Those alone that a variable or ocsf-lake.toml gives.")
+        bool, typer.Option("--given", help="Only those set by a variable or ocsf-lake.toml.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the settings in force in this folder, and where each comes from.
 
-    What may be secret is not shown. Options of other commands come before what stands here.
+    Values that may be secret are not shown. Options of other commands override these settings.
     """
     from ocsf_lake import config
     from ocsf_mappers.errors import ConfigError, nearest

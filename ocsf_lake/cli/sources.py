@@ -62,12 +62,12 @@ def described() -> list[dict[str, Any]]:
 
 def explain(
     source_name: SourceArgument,
-    sql: Annotated[bool, typer.Option("--sql", help="The DuckDB query that the mapping compiles to.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the DuckDB query that the mapping compiles to.")] = False,
     ocsf_version: VersionOption = None,
 ) -> None:
     """Print a source's mapping as Markdown.
 
-    It says where each OCSF attribute comes from, and what the OCSF version lacks.
+    Shows where each OCSF attribute comes from, and what the OCSF version lacks.
     """
     mapper, config = source(source_name), settings(ocsf_version=ocsf_version)
     from ocsf_mappers.compiler import explain as explained

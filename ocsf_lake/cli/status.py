@@ -31,14 +31,14 @@ COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "
 
 
 Source = Annotated[
-    str, typer.Argument(metavar="[SOURCE]", help="Name of a source: its loss meter.", show_default=False)
+    str, typer.Argument(metavar="[SOURCE]", help="Show the mapping losses of this source.", show_default=False)
 ]
 FailOnOption = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-on",
         metavar="CHECK",
-        help="Exit with 1 if a check finds something: failed, freshness, members, quarantine, any.",
+        help="Exit with 1 if this check fails: failed, freshness, members, quarantine, any.",
     ),
 ]
 
@@ -46,11 +46,11 @@ FailOnOption = Annotated[
 def status(
     source: Source = "", lake: LakeOption = None, as_json: JsonOption = False, fail_on: FailOnOption = None
 ) -> None:
-    """Show what the lake holds, source by source, or the loss meter of one.
+    """Show what the lake holds, source by source, or the mapping losses of one source.
 
-    The loss meter says, day by day, how many values of a source's records OCSF attributes carry, how many stayed in
-    `unmapped`, failed their cast or are in quarantine, and what was never seen before. The day is the event's own;
-    records in quarantine stand under their day of delivery.
+    For one source it shows, day by day, how many values are in OCSF attributes, stayed in `unmapped`, failed their cast
+    or are in quarantine, and what was new. Days are event days; records in quarantine are listed under their day of
+    delivery.
     """
     config = settings_of_lake(lake)
     from ocsf_lake.query import query as lake_query
@@ -126,7 +126,7 @@ def _print_sources(
         sys.stdout.write("".join(f"{terminal.escaped(line)}\n" for line in lines))
     for item in failing[:SHOWN_BATCHES]:
         tries = terminal.plural(item["failures"], "attempt")
-        why = item["reason"] or "an attempt is under way, or its process ended"
+        why = item["reason"] or "an attempt is running, or its process ended"
         message = f"batch {item['batch']} of {item['source']} is not done after {tries}: {why}"
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     for item in written_off:
@@ -138,7 +138,7 @@ def _print_sources(
         sys.stdout.write(f"{terminal.escaped(message)}\n")
     if replaced:
         keys = terminal.plural(replaced, "key")
-        sys.stdout.write(f"{keys} had another content after the first was read: the lake has the events of both\n")
+        sys.stdout.write(f"{keys} had different content later, after being read: the lake has the events of both\n")
 
 
 # -- the loss meter ---------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
         from ocsf_mappers.errors import ConfigError, nearest
 
         sources = [name for (name,) in connection.sql(_SOURCES).fetchall()]
-        raise ConfigError(f"the lake holds nothing of a source {source!r}{nearest(source, sources)}")
+        raise ConfigError(f"the lake has nothing from a source {source!r}{nearest(source, sources)}")
     if as_json:
         output.print_json({"source": source, **meter})
         return

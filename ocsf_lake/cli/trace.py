@@ -37,23 +37,23 @@ Event = Annotated[
 ]
 Object = Annotated[str | None, typer.Option("--object", metavar="URI", help="Raw object, as in source_object.")]
 Record_ = Annotated[int | None, typer.Option("--record", metavar="N", min=1, help="Record in it, as in source_record.")]
-Table = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Look in this table only.")]
+Table = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Search only this table.")]
 First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="Look at events from this day on, UTC.")
+    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
 ]
 Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Look at events up to this day, included.")
+    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
 ]
 Export = Annotated[
     Path | None, typer.Option("--export", metavar="DIR", help="Write an evidence bundle into a new or empty folder.")
 ]
-Whole = Annotated[bool, typer.Option("--whole-objects", help="With --export: also the raw objects, whole.")]
+Whole = Annotated[bool, typer.Option("--whole-objects", help="With --export: include the complete raw objects.")]
 VerifyBundle = Annotated[
-    Path | None, typer.Option("--verify-bundle", metavar="DIR", help="Verify an evidence bundle; no lake is needed.")
+    Path | None, typer.Option("--verify-bundle", metavar="DIR", help="Verify an evidence bundle; needs no lake.")
 ]
 Expected = Annotated[
     str | None,
-    typer.Option("--manifest-sha256", metavar="HEX", help="With --verify-bundle: what its manifest.json has to have."),
+    typer.Option("--manifest-sha256", metavar="HEX", help="With --verify-bundle: SHA-256 of its manifest.json."),
 ]
 
 
@@ -75,15 +75,15 @@ def trace(
 ) -> None:
     """Follow an event of the lake to its raw record, byte for byte, and map that again.
 
-    Says where the event is, whether its raw object is still as it was read, what stands in it, which batch and mapper
-    brought it into the lake, and what today's mapper makes of it. Several events with the same uid are all shown.
-    Exit 1 when there is none.
+    Shows where the event is, whether its raw object is unchanged, the record in it, which batch and mapper brought it
+    into the lake, and what today's mapper makes of it. If several events have the uid, all are shown. Exit 1 if there
+    is none.
     """
     from ocsf_mappers.errors import ConfigError
 
     if verify_bundle is not None:
         if (event, uri, record, export) != (None, None, None, None):
-            raise ConfigError("--verify-bundle takes a bundle alone, and no event")
+            raise ConfigError("--verify-bundle takes only a bundle, and no event")
         _verify(verify_bundle, manifest_sha256, as_json=as_json)
         return
     if manifest_sha256 is not None or (whole_objects and export is None):
@@ -113,7 +113,7 @@ def trace(
 
 def _searching(files: int) -> None:
     if files > MANY_FILES:
-        terminal.say(f"looking through {files:,} files; --table, --from, --to, --account and --region make it fewer")
+        terminal.say(f"searching {files:,} files; --table, --from, --to, --account and --region narrow the search")
 
 
 # -- one event --------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _lines(item: Traced) -> Iterator[tuple[str, str]]:
         yield "uid", str(metadata["uid"])
     yield "table", f"{row.partition.table}, region {region}, account {account}, day {day}"
     yield "file", f"{item.file}, row {row.number:,} (from 0)"
-    yield "", item.file_fault or "as it was written: it has the SHA-256 that the ledger says"
+    yield "", item.file_fault or "unchanged: it has the SHA-256 in the ledger"
     yield from _object(item.object)
     yield from _record(item.record)
     yield "batch", _batch(item.batch) if item.batch else "the ledger does not say which"
@@ -214,7 +214,7 @@ def _exported(traced: TraceResult, folder: Path, digest: str, *, whole_objects: 
         if whole_objects and not item.raw.is_there:
             yield f"event {number}: its object is not there: {item.object.reason}"
     yield f"{terminal.plural(len(traced.events), 'event')} in {folder}"
-    yield f"SHA-256 of its manifest.json, to be kept elsewhere: {digest}"
+    yield f"SHA-256 of its manifest.json, keep it elsewhere: {digest}"
 
 
 def _verify(folder: Path, expected: str | None, *, as_json: bool) -> None:
@@ -238,7 +238,7 @@ def _verified(verified: Verified, expected: str | None) -> Iterator[str]:
     if verified.objects:
         yield f"{terminal.plural(verified.objects, 'whole object')}, {verified.etags:,} with the ETag as MD5"
     if verified.manifest_sha256 is not None:
-        note = "as expected" if expected else "compare it with the one that was told at the export"
+        note = "as expected" if expected else "compare it with the one printed at the export"
         yield f"SHA-256 of manifest.json: {verified.manifest_sha256}" + ("" if verified.faults else f": {note}")
     files = f"{terminal.plural(verified.files, 'file')}, {terminal.size(verified.bytes)}"
     faults = terminal.plural(len(verified.faults), "fault")

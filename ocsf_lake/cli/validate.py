@@ -27,13 +27,13 @@ def validate(
     names: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="JSON lines, a JSON array, or Parquet; - is stdin.")
     ],
-    warnings: Annotated[bool, typer.Option("--warnings", help="Also what is doubtful.")] = False,
+    warnings: Annotated[bool, typer.Option("--warnings", help="Also show warnings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
-    """Check events against OCSF, whoever wrote them.
+    """Check events against OCSF, whatever wrote them.
 
-    Each event is held against the OCSF version, class and profiles that it names. One line for each error: file,
-    number of the event (from 1), attribute, what is wrong.
+    Each event is checked against the OCSF version, class and profiles that it names. Prints one line per error: file,
+    number of the event (from 1), attribute, error.
     """
     counts = Counter[str]()
     config = settings()

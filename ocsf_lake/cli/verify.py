@@ -38,44 +38,45 @@ _DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Uri = Annotated[
     str | None,
-    typer.Argument(metavar="[URI]", help="A bucket or folder with AWSLogs/, or that of an account in it."),
+    typer.Argument(metavar="[URI]", help="A bucket or folder with AWSLogs/, or an account's folder in it."),
 ]
 Name = Annotated[
-    str, typer.Argument(metavar="SOURCE|lake", help="A source of which AWS delivers digests; or `lake`, for a lake.")
+    str, typer.Argument(metavar="SOURCE|lake", help="A source with digests from AWS, or `lake` for a lake.")
 ]
 First = Annotated[
     datetime | None, typer.Option(
-        "--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC; of a lake, first day of records."
+        "--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC; for a lake, first day of records."
     )
 ]
 Last = Annotated[
     datetime | None,
-    typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day, included; digests have to reach to its end."),
+    typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day, included; digests must reach its end."),
 ]
 Keys = Annotated[
     list[Path] | None,
     typer.Option(
         "--public-keys", metavar="FILE",
-        help="Output of `aws cloudtrail list-public-keys`; repeatable. Without it, AWS is asked.",
+        help="Output of `aws cloudtrail list-public-keys`; repeatable. Default: request the keys from AWS.",
     ),
 ]  # fmt: skip
 Unsigned = Annotated[
-    bool, typer.Option("--no-signatures", help="Check no signature: only that digests and log files fit each other.")
+    bool, typer.Option("--no-signatures", help="Check only that digests and log files match.")
 ]
 LakeKeys = Annotated[
     list[Path] | None,
     typer.Option(
-        "--public-key", metavar="FILE", help="Of a lake: PEM with the Ed25519 key that signed its chain; repeatable."
+        "--public-key", metavar="FILE", help="For a lake: PEM file with the Ed25519 public key that its chain is "
+        "signed with; repeatable."
     ),
 ]
 Head = Annotated[
-    str | None, typer.Option("--head", metavar="HASH", help="Of a lake: hash of a record that was noted elsewhere.")
+    str | None, typer.Option("--head", metavar="HASH", help="For a lake: hash that a record of its chain must have.")
 ]
 Adopt = Annotated[
-    bool, typer.Option("--adopt", help="Of a lake: first list files in the chain that the ledger has and no record.")
+    bool, typer.Option("--adopt", help="For a lake: first add to the chain files only the ledger has.")
 ]
-NoLake = Annotated[bool, typer.Option("--no-lake", help="Look at the log files alone, and at no lake.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON: one object a line for each fault, chain, and the summary.")]
+NoLake = Annotated[bool, typer.Option("--no-lake", help="Check only the log files, not a lake.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines, one for each fault, chain, and the summary.")]
 
 
 def verify(
@@ -94,16 +95,16 @@ def verify(
     as_json: Json = False,
     no_lake: NoLake = False,
 ) -> None:
-    """Prove that log files are complete and unaltered by the digests that AWS signs, or a lake by its chain.
+    """Prove that log files are complete and unaltered, by digests that AWS signs, or a lake, by its chain.
 
     Every chain of digests below the URI is followed: signatures, hashes of digests and of each log file's content, what
-    is missing, and what was added. One line for each fault: when, what, the object, and why. Exit 1 if there is one, or
+    is missing, and what was added. Prints one line per fault: when, fault, object, reason. Exit 1 if there is one, or
     if nothing is proved.
 
-    `verify lake` holds the files of a lake against its chain of records, and the ledger where it is at hand.
+    `verify lake` checks the files of a lake, and the ledger if available, against its chain of records.
 
-    Where there is a lake that has log files of the source, what digests name is held against what it has read, and what
-    is found is kept in its ledger, for `ocsf-lake coverage`.
+    If a lake has log files of the source, what digests name is compared with what it has read, and the result is stored
+    in its ledger, for `ocsf-lake coverage`.
     """
     from ocsf_mappers.errors import ConfigError, RetriableError
 
@@ -148,7 +149,7 @@ def verify(
             else:
                 sys.stdout.write(f"{terminal.escaped(_line(item))}\n")
     except RetriableError as error:
-        terminal.say(f"error: {error}", "not everything was looked at; run the same command again, it begins anew")
+        terminal.say(f"error: {error}", "not everything was checked; run the same command again, it starts over")
         raise typer.Exit(1) from error
     if as_json:
         _print({"type": "summary", **asdict(summary)})
@@ -223,7 +224,7 @@ def _tell(summary: Summary) -> None:
             " proved"
         )
     if not summary.signatures:
-        terminal.say("signatures were not checked: digests and log files fit each other, which a forger can see to")
+        terminal.say("signatures were not checked: digests and log files match each other, which a forger can arrange")
     if not summary.digests:
         terminal.say("there is no digest of these days: nothing is proved")
     verdict = "proved" if summary.signatures else "not contradicted"

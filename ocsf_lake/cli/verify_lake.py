@@ -46,7 +46,7 @@ def verify_lake(
             else:
                 sys.stdout.write(f"{terminal.escaped(_line(fault))}\n")
     except RetriableError as error:
-        terminal.say(f"error: {error}", "not everything was looked at; run the same command again, it begins anew")
+        terminal.say(f"error: {error}", "not everything was checked; run the same command again, it starts over")
         raise typer.Exit(1) from error
     if as_json:
         _print({"type": "summary", **asdict(summary)})
@@ -69,12 +69,12 @@ def _tell(summary: Summary, asked: Asked) -> None:
             " are not noticed then, unless --head names a later one"
         )
     if summary.waiting:
-        terminal.say(f"{terminal.plural(summary.waiting, 'record')} in the ledger alone, until somebody writes again")
+        terminal.say(f"{terminal.plural(summary.waiting, 'record')} in the ledger only, until the next write")
     if summary.unfinished:
-        terminal.say(f"{terminal.plural(summary.unfinished, 'file')} of work that is under way, or died")
+        terminal.say(f"{terminal.plural(summary.unfinished, 'file')} of work that is running, or died")
     if summary.older:
         terminal.say(
-            f"{terminal.plural(summary.older, 'file')} older than the chain in no record of it; --adopt lists them"
+            f"{terminal.plural(summary.older, 'file')} older than the chain, in none of its records; --adopt lists them"
         )
     signed = f", {summary.signed:,} signed" if asked.public_keys else ""
     terminal.say(

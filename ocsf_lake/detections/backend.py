@@ -165,7 +165,7 @@ class TreeBackend(Backend):
     def convert_condition_field_compare_op_val(self, cond: Any, state: Any) -> exp.Expr:
         number = getattr(cond.value.number, "number", None)
         if not isinstance(number, int | float):
-            return self._never(cond.field, f"it is compared with {cond.value.number}, which is no number")
+            return self._never(cond.field, f"it is compared with {cond.value.number}, which is not a number")
         return self._compared(cond, _COMPARED[cond.value.op], number)
 
     def _compared(self, cond: Any, operator: type[exp.Binary], number: float) -> exp.Expr:

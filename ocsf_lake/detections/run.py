@@ -98,7 +98,7 @@ def detect(settings: Settings, rules: Sequence[Askable], span: Span | None = Non
     summary = Summary(reasons={number: rule.reason for number, rule in enumerate(asked) if rule.reason})
     with opened(settings) as lake, lake.leases.held(LEASE) as lease:
         if lease is None:
-            raise RetriableError("another `ocsf-lake detect` is at work on this lake")
+            raise RetriableError("another `ocsf-lake detect` is running on this lake")
         detections = Detections(lake.ledger.engine)
         if detections.is_new() and detections.restore(SOURCE, _written(lake.store), datetime.now(UTC).isoformat()):
             # None of its batches was looked at, as far as such a ledger knows: then of all, or events count twice.

@@ -157,7 +157,7 @@ def _statements(path: Path) -> Iterator[tuple[Checked, list[Read]]]:
                 checked.add(WARNING, "not looked at: only SELECT is")
                 yield checked, []
             else:
-                checked.add(ERROR, "it is no query: only statements that read can be asked of a lake")
+                checked.add(ERROR, "it is not a query: a lake takes only statements that read")
                 yield checked, []
 
 

@@ -113,7 +113,7 @@ def write(
 
     Raises:
         ConfigError: The folder is not empty, or no folder.
-        OcsfMappersError: A raw object is not to be had.
+        OcsfMappersError: A raw object cannot be read.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ConfigError(f"{str(folder)!r} is there already: name a folder that is not, or an empty one")
@@ -267,7 +267,7 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
     if data is None:
         return verified
     if len(data) > MOST_MANIFEST:
-        reason = f"it is no manifest of a bundle: it has more than {MOST_MANIFEST:,} bytes"
+        reason = f"it is not a bundle manifest: it has more than {MOST_MANIFEST:,} bytes"
         verified.faults.append(Fault(MANIFEST, reason))
         return verified
     verified.manifest_sha256 = hashlib.sha256(data).hexdigest()
@@ -278,7 +278,7 @@ def verify(folder: Path, expected: str | None = None, limits: Limits | None = No
         manifest = json.loads(data, object_pairs_hook=_once)
         files = _checked(manifest)
     except (ValueError, RecursionError) as error:
-        verified.faults.append(Fault(MANIFEST, f"it is no manifest of a bundle: {error}"))
+        verified.faults.append(Fault(MANIFEST, f"it is not a bundle manifest: {error}"))
         return verified
     verified.about = {name: manifest.get(name) for name in ("exported_at", "tool", "lake", "total")}
     verified.about["events"] = len(manifest["events"])

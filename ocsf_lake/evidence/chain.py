@@ -36,7 +36,7 @@ class Entry:
         uri: The object.
         key: Its key from `AWSLogs/` on.
         name: Its name, parsed.
-        digest: What is in it; None where that is not to be had, or is not of this name.
+        digest: What is in it; None where that is unavailable, or is not of this name.
         sha256: Of its content, hex.
         metadata: The signature that its metadata has.
         signed: Whether a signature fits; None where there was none yet to be held against it.

@@ -83,7 +83,7 @@ def custom_source(source: str, bucket: str, name: str, event_class: str | None, 
     mapper = registry.load(source)
     if not _NAME.fullmatch(name) or not name.strip("."):
         raise ConfigError(
-            f"{name!r} is no name of a custom source: up to 20 letters, digits and _ . -, because Security Lake "
+            f"{name!r} is not a custom source's name: up to 20 letters, digits and _ . -, because Security Lake "
             "names a role after it"
         )
     # One spelling of one place: the ledger knows custom sources by it.
@@ -139,5 +139,5 @@ def _region(root: str, settings: Settings) -> str:
             "set OCSF_LAKE_EXPORT_REGION"
         )
     if not _REGION.fullmatch(region):
-        raise ConfigError(f"setting export_region: {region!r} is no region")
+        raise ConfigError(f"setting export_region: {region!r} is not a region")
     return region

@@ -24,7 +24,7 @@ from ocsf_mappers.ocsf.tables import PARTITION_KEYS
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that became no event.
+    """A record that did not become an event.
 
     Args:
         record: Its number in the file, from 1.
@@ -69,7 +69,7 @@ class Events(Iterable[dict[str, Any]]):
             first = self.rejects[0]
             warnings.warn(
                 text.escaped(
-                    f"{records} of {self.file} became no event; `rejects` has them, the first: record {first.record}, "
+                    f"{records} of {self.file} became no events; `rejects` has them; the first: record {first.record}, "
                     f"{first.reason}"
                 ),
                 stacklevel=2,

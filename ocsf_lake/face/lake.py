@@ -224,7 +224,7 @@ class Lake:
         if isinstance(event, Mapping):
             uri, record = event.get("source_object"), event.get("source_record")
             if not isinstance(uri, str) or not isinstance(record, Integral):
-                raise ConfigError("a row says which record it is of by its columns source_object and source_record")
+                raise ConfigError("a row names its record in its columns source_object and source_record")
             what = traces.asked(None, uri, int(record), Narrowed(table), self._settings)
         else:
             what = traces.asked(event, None, None, Narrowed(table), self._settings)

@@ -68,7 +68,7 @@ def run(
     if missing and (result := _from_record(batch, lake, lease)) is not None:
         return result
     if engine.fingerprint != batch.mapper_version:
-        raise RetriableError("its mapper has changed since it was planned; the next run plans it anew", batch=batch.id)
+        raise RetriableError("its mapper has changed since it was planned; the next run plans it again", batch=batch.id)
     if missing:
         left_out = _failed(unfinished.move_aside(lake, batch, missing, lease))
     policy = duplicates.policy(lake.settings, engine.mapper)

@@ -21,7 +21,7 @@ from ocsf_lake.storage import layout, retry
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_mappers.errors import WriteError
 
-BUSY = "another run works on its partitions; run it again"
+BUSY = "another run is working on its partitions; run it again"
 WAIT_SECONDS = 0.2
 PLAN_FORMAT = 1
 

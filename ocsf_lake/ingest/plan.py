@@ -529,7 +529,7 @@ class Planner:
                 raise error
         if isinstance(error, OcsfMappersError):
             return str(error)
-        return f"its source cannot be told: {divide.described(error)}"
+        return f"its source cannot be determined: {divide.described(error)}"
 
     def _sniffed(self, ref: ObjectRef) -> discovery.Sniffed:
         with objects.opened(ref, self.settings.input_access) as file:

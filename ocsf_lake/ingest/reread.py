@@ -84,7 +84,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         if old is not None:
             lease = stack.enter_context(lake.leases.held(old))
             if lease is None:
-                raise RetriableError("another run works on the batch; run the command again", batch=old)
+                raise RetriableError("another run is working on the batch; run the command again", batch=old)
             leases.append(lease)
         moving = _Moving(lake, ids, refs, leases)
         moving.write()

@@ -153,7 +153,7 @@ class Summary:
         known: Those of them that earlier runs have dealt with.
         sources: Per source, by name.
         unread: Objects skipped, set aside or failed, and folders that cannot be listed, with the reasons.
-        busy: Batches left to another run that works on them, or that it has done meanwhile.
+        busy: Batches left to another run that is working on them, or that it has done meanwhile.
         reread: Objects that are read again, as none of their records was an event.
         of_others: Objects in the same folders with names of another source; they were left alone.
         failures: Batches that failed; they stay open.

@@ -112,15 +112,15 @@ class Coverage:
         """What to know about it."""
         notes = [self._looked_at()] if self.first is not None else []
         for part in self.parts:
-            looked = f"looked at deliveries from {part.first} on in AWS's folders of {part.uri}, and at all beside them"
-            notes.append(Note(f"{looked}; --all looks at everything"))
+            looked = f"looked at deliveries from {part.first} on in AWS's folders of {part.uri} and all outside them"
+            notes.append(Note(f"{looked}; --all lists everything"))
             notes += part.notes()[1:]
         for word, unread in (("older", self.older), ("newer", self.newer)):
             if unread is not None:
                 number = "" if unread.objects is None else f"{unread.objects:,} "
                 days = f"delivered {_days(unread.first, unread.last)}"
                 notes.append(
-                    Note(f"{number}{word} objects lie there unread, {days}; this reads them", (self.command(unread),))
+                    Note(f"{number}{word} objects have not been read, {days}; this reads them", (self.command(unread),))
                 )
         if self.probed < self.folders:
             notes.append(
@@ -129,17 +129,17 @@ class Coverage:
         if self.beside.number:
             notes.append(
                 self._note(
-                    f"{_plural(self.beside.number, 'folder or object', 'folders and objects')} beside AWS's folders "
-                    "not looked at; `ocsf-lake ingest SOURCE URI` reads what is in one",
+                    f"{_plural(self.beside.number, 'folder or object', 'folders and objects')} outside AWS's folders "
+                    "not read; `ocsf-lake ingest SOURCE URI` reads what is in one",
                     self.beside,
                 )
             )
         for reason, names in sorted(self.passed.items()):
-            notes.append(self._note(f"{_plural(names.number, 'name', 'names')} passed over ({reason})", names))
+            notes.append(self._note(f"{_plural(names.number, 'name', 'names')} ignored ({reason})", names))
         return notes
 
     def _looked_at(self) -> Note:
-        days = f"what was delivered {_days(self.first, self.last)}"
+        days = f"deliveries {_days(self.first, self.last)}"
         if not self.roots.number:
             return Note(f"looked at {days}, by the names of all objects", (self.uri,))
         places = _plural(len(self.accounts), "account", "accounts")

@@ -55,7 +55,7 @@ class Copies:
         """What was replaced, in one line."""
         return (
             f"{plural(self.replaced, 'object')} read again with another ETag under the same name, as of a file that "
-            "grew: the lake has the events of both; what stands in both is there twice, unless the setting duplicates "
+            "grew: the lake has the events of both; what is in both is there twice, unless the setting duplicates "
             "says otherwise"
         )
 

@@ -62,7 +62,7 @@ _MAY_NOT = "42501"
 
 URLS = "say sqlite:////folder/ledger.db or postgresql://user:password@host/database"
 MEND = {
-    "ledger": "; put a copy of it back, or make it anew from the lake's files: ocsf-lake rebuild-ledger",
+    "ledger": "; put a copy of it back, or rebuild it from the lake's files: ocsf-lake rebuild-ledger",
 }
 """What to do about a database that is damaged."""
 
@@ -137,7 +137,7 @@ def parsed(url: str | sa.URL) -> sa.URL:
     except (sa.exc.ArgumentError, ValueError):
         # Its text may hold a part of the password, as the cause of our error would be.
         raise ConfigError(
-            f"ledger_url is no URL of a database; {URLS}; in a password, characters such as @ : / are written in per "
+            f"ledger_url is not a database URL; {URLS}; in a password, characters such as @ : / are written in per "
             "cent, as %40"
         ) from None
     if kind == "postgres":

@@ -304,7 +304,7 @@ class Ledger:
                 )
             )
             if not changed.rowcount:
-                raise LostError("another worker has done the batch, or has planned it anew", batch=batch.id)
+                raise LostError("another worker has done the batch, or has planned it again", batch=batch.id)
             row = BATCHES.c
             query = sa.select(row.attempts, row.planned_at, row.begun_at).where(row.id == batch.id)
             attempts, planned_at, begun_at = connection.execute(query).one()

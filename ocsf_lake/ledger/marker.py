@@ -67,7 +67,7 @@ def read(store: Store) -> Marker | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "the file that says which ledger the lake belongs to is damaged; with the right ledger in place remove it, "
-            "and the next ingest writes it anew",
+            "and the next ingest writes it again",
             file=store.uri(NAME),
         ) from error
 

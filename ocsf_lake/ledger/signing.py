@@ -67,7 +67,7 @@ def signer(given: str) -> Signer:
     except TypeError:
         raise ConfigError(f"setting chain_key: the key in {where} is encrypted; give one without a password") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigError(f"setting chain_key: {where} is no private key in PEM; {MAKE}") from None
+        raise ConfigError(f"setting chain_key: {where} is not a private key in PEM; {MAKE}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"setting chain_key: the key in {where} is none of Ed25519; {MAKE}")
     return Signer(_id(key.public_key().public_bytes_raw()), key)

@@ -93,7 +93,7 @@ def has_replays(engine: sa.Engine, source: str) -> bool:
 
 
 def partitions(engine: sa.Engine, uri: str) -> dict[str, set[str]] | None:
-    """The partitions, by table, in which rows of an object can be; None where the ledger does not know the object."""
+    """The partitions, by table, in which rows of an object can be; None where the ledger does not have the object."""
     query = sa.select(OBJECTS.c.batch_id, OBJECTS.c.source)
     with engine.connect() as connection:
         rows = [row._tuple() for row in objects.select(connection, query, [uri])]

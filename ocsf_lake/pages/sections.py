@@ -90,7 +90,7 @@ def context(facts: Facts) -> dict[str, Any]:
 
 def _volume_text(facts: Facts) -> str:
     if not facts.volume:
-        return "No events in these days."
+        return "No events on these days."
     totals = {day: sum(facts.volume.get((day, name), 0) for name in facts.classes) for day in facts.days}
     usual = median(totals.values())
     top = max(totals, key=lambda day: totals[day])
@@ -101,10 +101,10 @@ def _volume_text(facts: Facts) -> str:
 def _findings_text(facts: Facts) -> str:
     number = facts.severities.total()
     if not number:
-        return "The tables of findings have none in these days."
+        return "The tables of findings have none on these days."
     return (
-        f"{plural(number, 'finding')} in the tables of findings, by the first ATT&CK tactic, or by what the finding's "
-        "type begins with. An updated finding counts once."
+        f"{plural(number, 'finding')} in the tables of findings, by the first ATT&CK tactic, or by the first part of "
+        "the finding's type. An updated finding counts once."
     )
 
 
@@ -174,7 +174,7 @@ def _kept(facts: Facts, table: str) -> str:
 
 def _kept_text(facts: Facts) -> str:
     if find_spec("ocsf_lake.upkeep.retain") is None:
-        return "Retention is not used: nothing is removed by its age."
+        return "Retention is not used: nothing is removed by age."
     rules: Any = getattr(facts.settings, "retention", None)
     is_set = bool(rules is not None and rules.is_set)
     text = "Rules of retention are in the settings." if is_set else "Retention is not used: no rule is in the settings."

@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             sql = parse_qs(body, max_num_fields=4).get("sql", [""])[0]
         except ValueError:
-            self._refuse(400, "this is no query of the page")
+            self._refuse(400, "this is not a query from the page")
             return
         self._tried(lambda: self._prompt(sql.replace("\r\n", "\n")))
 
@@ -203,7 +203,7 @@ def serve(
     with server:
         server.page()  # what is wrong with the lake or the days is said here, not to a browser
         try:
-            say(f"{server.url} shows the lake to whoever has this address, on this machine; ^C ends")
+            say(f"{server.url} shows the lake to anyone who has this address, on this machine; ^C stops it")
             server.serve_forever()
         except KeyboardInterrupt:
             server.settle()

@@ -91,7 +91,7 @@ def query(facts: Facts, table: str, where: str) -> str | None:
 def _empty(facts: Facts) -> Iterator[Step]:
     if not facts.events:
         days = f"on {facts.days[0]}" if len(facts.days) == 1 else f"from {facts.days[0]} to {facts.days[-1]}"
-        why = "What this page does not find may be in the logs all the same: they are not in the lake."
+        why = "What is missing here may still be in the logs: they are not in the lake."
         yield Step(WARN, "No events", f"The lake has no events {days}.", why, ask(facts, "tables"))
 
 
@@ -103,11 +103,11 @@ def _failed(facts: Facts) -> Iterator[Step]:
     if facts.without_source:
         yield Step(
             BAD, "No source", f"Nothing is known of {', '.join(facts.without_source)}.",
-            "Its files are there, and the source that made them is not: queries leave them out.", ask(facts, "status"),
+            "Its files exist, but their source is not installed: queries leave them out.", ask(facts, "status"),
         )  # fmt: skip
     if facts.replaced:
         yield Step(
-            WARN, "Replaced", f"{plural(facts.replaced, 'key')} had another content after the first was read.",
+            WARN, "Replaced", f"{plural(facts.replaced, 'key')} had different content later.",
             "The lake has the events of both.", ask(facts, "status"),
         )  # fmt: skip
     for note in facts.not_looked:
@@ -161,7 +161,7 @@ def _findings(facts: Facts) -> Iterator[Step]:
 def _silent(facts: Facts) -> Iterator[Step]:
     for alarm in facts.alarms:
         if alarm.check == "freshness":
-            why = "By the last two weeks something should have come. Is it still delivered, and does the schedule run?"
+            why = "Unusual for the last two weeks. Is it still delivered? Does the schedule run?"
             yield Step(BAD, "Silent", f"{alarm.source}: {alarm.message}.", why, ask(facts, "status", alarm.source))
 
 
@@ -172,7 +172,7 @@ def _slow(facts: Facts) -> Iterator[Step]:
         is_recent = (facts.now.date() - row.day).days <= 1
         if is_recent and row.p95 > allowed:
             what = f"{row.source} took {minutes(row.p95)} into the lake on {row.day} (95 of 100 objects)."
-            why = f"Allowed are {minutes(allowed)}, the setting alert_lag_minutes."
+            why = f"The limit is {minutes(allowed)}, the setting alert_lag_minutes."
             yield Step(WARN, "Lag", what, why, ask(facts, "status"))
 
 
@@ -182,10 +182,9 @@ def _refused(facts: Facts) -> Iterator[Step]:
         sources[reason.source] = sources.get(reason.source, 0) + reason.records
     for source, number in sources.items():
         first = next(reason for reason in facts.refused.reasons if reason.source == source)
-        became = "record of it became" if number == 1 else "records of it became"
         yield Step(
-            WARN, "Quarantine", f"{source}: {number:,} {became} no event.",
-            f"Most often: {first.reason}. Once the mapper is mended, `quarantine replay` maps them again, once each.",
+            WARN, "Quarantine", f"{source}: {plural(number, 'record')} in quarantine.",
+            f"Most often: {first.reason}. Once the mapper is fixed, `quarantine replay` maps them again, once each.",
             ask(facts, "quarantine", "show", "--source", source, "--limit", "3"),
         )  # fmt: skip
 
@@ -207,5 +206,5 @@ def _small(facts: Facts) -> Iterator[Step]:
     for table in facts.stored:
         if table.files >= _MANY_FILES and table.bytes / table.files < _SMALL_BYTES:
             what = f"{table.table} has {table.files:,} files of {size(table.bytes // table.files)} each."
-            why = "Large ones are faster to query, and fewer to pay for."
+            why = "Fewer, larger files are faster to query and cheaper."
             yield Step(PLAIN, "Small files", what, why, ask(facts, "compact", table.table, "--dry-run"))

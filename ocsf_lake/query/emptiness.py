@@ -39,7 +39,7 @@ _SHOWN_LETTERS = 80
 """Longer texts, such as requests in JSON, are not shown."""
 SECONDS = 5.0
 """How long it may take: each question reads the columns of a condition once more."""
-TOO_LONG = "why was not found out in {:.0f} s; conditions on eventday, accountid and region leave less to look at"
+TOO_LONG = "no reason found within {:.0f} s; conditions on eventday, accountid and region narrow the search"
 
 
 class _TooLongError(Exception):
@@ -124,7 +124,7 @@ def _never(condition: exp.Expr) -> Iterator[str]:
     if isinstance(condition, _COMPARISONS) and any(isinstance(side, exp.Null) for side in condition.unnest_operands()):
         yield f"{condition.sql('duckdb')}: nothing is equal or unequal to NULL; write IS NULL or IS NOT NULL"
     elif isinstance(condition, exp.In) and not any(condition.args.get(name) for name in _IN_WHAT):
-        yield f"{condition.sql('duckdb')}: nothing stands between the brackets, and no row is one of nothing"
+        yield f"{condition.sql('duckdb')}: the list is empty, so no row is in it"
 
 
 def _reasons(asked: _Asked, conditions: list[exp.Expr]) -> Iterator[str]:

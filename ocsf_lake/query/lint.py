@@ -379,7 +379,7 @@ def wrong(path: str, literal: exp.Literal) -> tuple[str, str | None] | None:
     if last == "ip" and _NETWORK.fullmatch(value):
         return f"rows have single addresses; {NETWORKS}", None
     if last == "ip" and _ADDRESS.fullmatch(value) and not _is_address(value):
-        return "this is no address", None
+        return "this is not an address", None
     if last in _IDS and literal.is_string and not value.lstrip("-").isdecimal():
         beside, choices = _IDS[last], _captions(_IDS[last])
         is_any = (caption := _caption(beside, value)) in choices or beside == "activity_name"

@@ -37,7 +37,7 @@ def with_tables(tables: Mapping[str, pa.Table], given: Mapping[str, Any]) -> dic
     names = {name.lower() for name in all_tables}
     for name, value in given.items():
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is no name for a table: letters, digits and _")
+            raise ConfigError(f"{name!r} is not a valid table name: letters, digits and _")
         if name.lower() in names or shown.part_of(name) is not None:
             raise ConfigError(f"there is a table {name!r} already")
         names.add(name.lower())
@@ -71,7 +71,7 @@ def _of_file(path: Path) -> pa.Table:
     }  # fmt: skip
     read = kinds.get(path.suffix.lower())
     if read is None:
-        raise ConfigError(f"{path.name}: the name has to end in one of {' '.join(kinds)}")
+        raise ConfigError(f"{path.name}: the name must end in one of {' '.join(kinds)}")
     try:
         return read(path)
     except (OSError, duckdb.Error, pa.ArrowException, orjson.JSONDecodeError) as error:

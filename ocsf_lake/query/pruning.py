@@ -415,7 +415,7 @@ def nothing_left(
         if went:
             days = sorted({values[2] for values in went})
             yield (
-                f"{plural(sum(went.values()), 'event')} of {name} that it asks for went by retention, of eventday "
+                f"{plural(sum(went.values()), 'event')} of {name} asked for were removed by retention, of eventday "
                 f"{days[0]} to {days[-1]}; table ledger_retained says by which rule"
             )
         elif not present:

@@ -39,7 +39,7 @@ def steps(path: str) -> tuple[Step, ...]:
             path_steps.append((name, ".." in (step[1], step[3])))
         at = step.end()
     if not path_steps or at < len(path):
-        raise ValueError(f"{path!r} is no JSON path of members, such as $.password, $..password or $.tags[*].value")
+        raise ValueError(f"{path!r} is not a JSON path of members, such as $.password, $..password or $.tags[*].value")
     return tuple(path_steps)
 
 

@@ -11,7 +11,7 @@ from ocsf_lake.storage import retry
 from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import OcsfMappersError
 
-GONE = "a file of the lake is gone; `ocsf-lake catalog sync` makes it again, or says what else can be done"
+GONE = "a file of the lake is gone; `ocsf-lake catalog sync` rebuilds it, or says what else can be done"
 _AT_ONCE = 8
 _BLOCK_BYTES = 4 << 20
 

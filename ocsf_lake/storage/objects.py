@@ -199,7 +199,7 @@ def _check_no_pipe(uri: str) -> None:
     """Refuses what gives its bytes once, such as `/dev/stdin` and the `<(...)` of a shell; links lead to no path."""
     path = Path(_as_named(uri)[1])
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise ConfigError(f"{uri!r} is no file and no folder: {_ASKED_AGAIN}")
+        raise ConfigError(f"{uri!r} is neither a file nor a folder: {_ASKED_AGAIN}")
 
 
 def kind(fs: Any, path: str) -> str | None:

@@ -33,7 +33,7 @@ from ocsf_mappers.errors import OcsfMappersError
 
 STORAGE = "storage"
 
-_LOST = "its rows are not to be had; sync makes the file again from the raw objects, or says what else can be done"
+_LOST = "its rows are unavailable; sync rebuilds the file from the raw objects, or says what else can be done"
 _ABANDONED = (
     "its batch died and its raw objects are gone: no run does it again, and Athena and other readers of the folder "
     f"count its rows; sync finishes the batch if all its files were written, else moves them to {layout.FOREIGN}/"

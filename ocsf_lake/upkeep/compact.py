@@ -117,15 +117,15 @@ class Summary:
         became = f"{plural(before, 'file')} of {partitions} {'would become' if self.is_dry else 'became'} {after:,}"
         parts = [became if before else "nothing to merge"]
         if self.removed:
-            parts.append(f"{plural(self.removed, 'file')} merged before removed ({size(self.removed_bytes)})")
+            parts.append(f"{plural(self.removed, 'merged file')} removed ({size(self.removed_bytes)})")
         if self.held:
-            parts.append(f"{plural(self.held, 'file')} merged before kept by a legal hold")
+            parts.append(f"{plural(self.held, 'merged file')} kept by a legal hold")
         parts += self.of_versions
         if self.waiting:
             waiting = plural(self.waiting, "partition")
-            parts.append(f"{waiting} left to the next run, as an export takes their files")
+            parts.append(f"{waiting} left to the next run, as an export is using their files")
         if self.busy:
-            parts.append(f"another run compacts {', '.join(self.busy)}")
+            parts.append(f"another run is compacting {', '.join(self.busy)}")
         return "; ".join(parts)
 
 
@@ -137,7 +137,7 @@ def parsed(age: str) -> timedelta:
     """
     match = _AGE.fullmatch(age)
     if match is None:
-        raise ConfigError(f"{age!r} is no age; say 2d for two days, 12h for twelve hours")
+        raise ConfigError(f"{age!r} is not an age; write 2d for two days, 12h for twelve hours")
     return timedelta(**{"days" if match[2] == "d" else "hours": int(match[1])})
 
 

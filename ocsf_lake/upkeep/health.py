@@ -75,13 +75,13 @@ def failed(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:
     engine = ledger.engine
     for source, state, number, reason in recent.open_batches(engine, _text(now - OPEN_TOO_LONG)):
         if state == State.FAILED:
-            yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, as: {reason}")
+            yield Alarm("failed", source, f"{_plural(number, 'batch', 'batches')} failed, such as: {reason}")
         else:
             hours = int(OPEN_TOO_LONG.total_seconds() // 3600)
             message = f"{_plural(number, 'batch', 'batches')} planned more than {hours} hours ago and not done"
             yield Alarm("failed", source, message)
     for source, number, reason in recent.failed_objects(engine):
-        yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, as: {reason}")
+        yield Alarm("failed", source, f"{_plural(number, 'object', 'objects')} could not be read, such as: {reason}")
 
 
 def freshness(ledger: Ledger, _: Settings, now: datetime) -> Iterator[Alarm]:

@@ -48,11 +48,11 @@ class Placed:
             message.append(f"{plural(self.quarantined, 'record')} in quarantine")
         if self.files_only:
             message.append(
-                f"{plural(self.files_only, 'partition')} went before, and only the files are still there: they stay, "
+                f"{plural(self.files_only, 'partition')} already gone, and only the files are still there: they stay, "
                 "and table ledger_retired_files has their names"
             )
         if self.lost:
-            message.append(f"{plural(self.lost, 'partition')} of it went before, with their files")
+            message.append(f"{plural(self.lost, 'partition')} of it already gone, with their files")
         return "; ".join(message)
 
 
@@ -79,7 +79,7 @@ def add(
     if not reason.strip():
         raise ConfigError("say why the hold is placed: --reason")
     if account is not None and layout.account(account) == layout.UNKNOWN:
-        raise ConfigError(f"{account!r} is no account of a partition; those have twelve digits")
+        raise ConfigError(f"{account!r} is not an account id; those have twelve digits")
     if first is not None and last is not None and last < first:
         raise ConfigError(f"the days from {first:%Y-%m-%d} to {last:%Y-%m-%d} are none")
     with opened(settings, with_retries=True) as lake:

@@ -115,7 +115,7 @@ class Judge:
             if key not in self._anew:
                 self._anew[key] = self._tried(*key)
             more, way, below = self._anew[key]
-            reason += f"; mapped once more: {more}" if more else ""
+            reason += f"; cannot be remapped: {more}" if more else ""
         if way is Way.WRITE_OFF and isinstance(why, rebuild.Failed):
             way = Way.MEND_FIRST
         if way in (Way.WRITE_OFF, Way.OTHERS_FIRST) and not is_gone:
@@ -123,7 +123,7 @@ class Judge:
         return reason, way, below
 
     def _raw_error(self, batch_id: str) -> OcsfMappersError | None:
-        """Why a raw object of a batch is not to be had though it may be there; None where none is."""
+        """Why a raw object of a batch is unavailable though it may be there; None where none is."""
         try:
             refs = origins.objects_of(self._lake, [batch_id])
         except origins.RefusedError:
@@ -200,20 +200,20 @@ def ways(lost: Iterable[Lost]) -> Iterator[str]:
         below = _common(f"{item.below}/" for item in items)
         options = ["--from", _dashed(days[0]), "--to", _dashed(days[-1]), "--account", account, "--region", region]
         command = shlex.join(["ocsf-lake", "backfill", source, below, *options, "--remap"])
-        yield f"{items[0].why}: `{command}` makes the events of those days anew by today's mapper"
+        yield f"{items[0].why}: `{command}` rebuilds the events of those days with today's mapper"
     yield from messages
     if to_sync:
-        yield f"`ocsf-lake catalog sync` makes {plural(to_sync, 'lost file')} again"
+        yield f"`ocsf-lake catalog sync` rebuilds {plural(to_sync, 'lost file')}"
 
 
 WORDS = {
-    Way.MEND_FIRST: "mend that, and `ocsf-lake catalog sync`; where it cannot be, `ocsf-lake catalog write-off --all` "
+    Way.MEND_FIRST: "fix that, then `ocsf-lake catalog sync`; if you cannot, `ocsf-lake catalog write-off --all` "
     "lists what is lost for good",
     Way.AGAIN: "`ocsf-lake catalog sync` tries again",
     Way.OTHERS_FIRST: "the other lost files first",
-    Way.DAMAGED: "put a good copy in its place; to do without its rows, remove it, and `ocsf-lake catalog write-off` "
+    Way.DAMAGED: "put a good copy in its place; to give up its rows, remove it, and `ocsf-lake catalog write-off` "
     "lists them",
-    Way.WRITE_OFF: "put a copy of it back, or do without its rows: `ocsf-lake catalog write-off` lists them",
+    Way.WRITE_OFF: "put a copy of it back, or give up its rows: `ocsf-lake catalog write-off` lists them",
 }
 """What follows on the reason."""
 

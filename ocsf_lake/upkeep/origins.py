@@ -28,7 +28,7 @@ def objects_of(lake: Lake, batch_ids: Iterable[str]) -> list[ObjectRef]:
     """All objects whose records may be in files of batches, also where those were merged from files of others.
 
     Raises:
-        RefusedError: Some are of replays of quarantine, of which the ledger does not know the objects.
+        RefusedError: Some are of replays of quarantine, of which the ledger does not have the objects.
     """
     refs: dict[tuple[str, str], ObjectRef] = {}
     for current in before_merges(lake, batch_ids):

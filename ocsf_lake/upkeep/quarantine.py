@@ -29,7 +29,7 @@ class Group:
 
     Args:
         source: Name of the source.
-        reason: Why they became no event.
+        reason: Why they did not become events.
         source_object: URI of the object.
         records: How many there are.
         first_record: Number of the first one in the object.
@@ -46,14 +46,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Reject:
-    """One record that became no event.
+    """One record that did not become events.
 
     Args:
         source: Name of the source.
         source_object: URI of the object.
         source_etag: Its ETag.
         source_record: Number of the record in the object.
-        reason: Why it became no event.
+        reason: Why it did not become events.
         raw: Its text, at most a megabyte.
         batch_id: Batch it was read in.
         mapper_version: Mapper that refused it.
@@ -283,7 +283,7 @@ def purge(lake: Lake, files: Sequence[Purge]) -> list[Purge]:
         with replays.held(lake.leases, source) as lease:
             if lease is None:
                 raise BusyError(
-                    "a replay works on this source's quarantine; purge again when it has ended", source=source
+                    "a replay is working on this source's quarantine; purge again when it has ended", source=source
                 )
             gone += _purge(lake, [file for file in files if file.source == source], lease)
     return gone

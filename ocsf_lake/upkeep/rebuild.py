@@ -39,7 +39,7 @@ from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
 UNKNOWN = "the ledger does not know it"
 BUSY = "another run works on it"
-CHANGED = "its mapper has changed since, so its files cannot be made as they were"
+CHANGED = "its mapper has changed since, so its files cannot be rebuilt as they were"
 OTHERWISE = (
     "its files come out otherwise than they were: other settings (part_rows, part_bytes), objects that changed, or "
     "duplicates that stand elsewhere by now"
@@ -117,7 +117,7 @@ def _made(lake: Lake, batch_id: str, lost: Sequence[FileInfo], aside: Store) -> 
         made = _merged(lake, merged, aside) if remapped is None else _remapped(lake, remapped, merged, aside)
         return made if isinstance(made, str) else _matched(lake, batch_id, lost, made)
     if remapped is not None:
-        return "its events were mapped once more beside those of another class, and cannot be made again alone"
+        return "its events were remapped together with those of another class, and cannot be rebuilt alone"
     # Earlier versions wrote files for each part of a batch.
     for parts_alone in (False, True):
         made = _mapped(lake, batch_id, aside, parts_alone)
@@ -175,7 +175,7 @@ def _rebuild(lake: Lake, batch: Batch, lease: Lease, aside: Store, parts_alone: 
             with objects.opened(ref, lake.settings.input_access):
                 pass
         except ObjectError as error:
-            return f"a raw object is not to be had: {error}"
+            return f"a raw object is unavailable: {error}"
     policy = duplicated.policy_of(lake.ledger.engine, batch.id)
     return batches.rebuild_files(batch, lake, engine, lease, policy, aside, read, parts_alone=parts_alone, hides=hides)
 

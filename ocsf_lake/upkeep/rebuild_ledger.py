@@ -69,7 +69,7 @@ def rebuild(settings: Settings, *, replacing: bool = False) -> Summary:
     with bare(settings) as (store, ledger, place):
         content = marker.read(store)
         if content is None and not marker.holds_files(store):
-            raise ConfigError(f"there is no lake at {settings.lake!r}: nothing to make a ledger from")
+            raise ConfigError(f"there is no lake at {settings.lake!r}: nothing to rebuild a ledger from")
         with ledger.engine.begin() as connection:
             lock(connection, "plan")
             if restored.has_batches(connection) and not replacing:

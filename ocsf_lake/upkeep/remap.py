@@ -87,9 +87,9 @@ class Summary:
     def message(self) -> str:
         """The run in one line."""
         verb = "would be mapped" if self.is_dry else "were mapped"
-        parts = [f"{plural(self.rows, 'event')} of {plural(self.partitions, 'partition')} {verb} once more"]
+        parts = [f"{plural(self.rows, 'event')} of {plural(self.partitions, 'partition')} {verb} again"]
         if self.current:
-            parts.append(f"{plural(self.current, 'partition')} by today's mapper already")
+            parts.append(f"{plural(self.current, 'partition')} already mapped by today's mapper")
         if self.refused:
             parts.append(f"{plural(len(self.refused), 'partition')} left as they were")
         return "; ".join(parts)
@@ -197,7 +197,7 @@ class Trials:
             ConfigError: The lake's files are locked for good.
         """
         if partition.values[-1] == layout.UNKNOWN:
-            raise RefusedError("the day of its events is not known, and --remap goes by days")
+            raise RefusedError("the day of its events is not known, and --remap works by day")
         # Whether it comes out first: what stands in the way of that passes, and nothing else does.
         read = self._work.objects_read(partition)
         lake, table = self._work.lake, partition.table
@@ -454,7 +454,7 @@ class _Work:
             required: Of these, those that have to be among them.
 
         Raises:
-            RefusedError: An object is not to be had as it was, or a record does not come out where it was.
+            RefusedError: An object is unavailable as it was, or a record does not come out where it was.
         """
         settings = self.lake.settings
         refs = [self._ref(uri, etag) for uri, etag in sorted(numbers_by_object)]
@@ -543,9 +543,9 @@ class _Work:
             ref = objects.unhashed(fs, retry.call(fs.info, path))
             ref = ref if ref.etag else objects.with_etag(ref)
         except FileNotFoundError as error:
-            raise NotThereError(f"{uri} is not to be had: {error}") from error
+            raise NotThereError(f"{uri} is unavailable: {error}") from error
         except (OSError, objects.ObjectError) as error:
-            raise PassingError(f"{uri} is not to be had: {error}") from error
+            raise PassingError(f"{uri} is unavailable: {error}") from error
         if ref.etag != etag:
             raise NotThereError(f"{uri} has another content than the one that was read")
         self.read.add(uri)

@@ -53,7 +53,7 @@ class Part:
     """Partitions of a table and account that one rule, and perhaps one hold, is for.
 
     Args:
-        table: The table; `quarantine` for records that became no event.
+        table: The table; `quarantine` for records that did not become events.
         account: The account; of quarantine, the source.
         first: First event day, `YYYYMMDD` or `unknown`; of quarantine, the first day of arrival.
         last: The last one.
@@ -111,26 +111,26 @@ class Summary:
     def message(self) -> str:
         """The run in one line."""
         if not self.is_set:
-            return "no retention is set, so nothing goes; the settings' [retention] says how long what is kept"
+            return "no retention is set, so nothing is removed; set it under [retention] in the settings"
         events = [part for part in self.parts if part.table != QUARANTINE]
         records = sum(part.rows for part in self.parts if part.table == QUARANTINE)
         partitions = plural(sum(part.partitions for part in events), "partition")
-        verb = "would go" if self.is_dry else "went"
+        verb = "would be removed" if self.is_dry else "removed"
         what = f"{plural(sum(part.rows for part in events), 'event')} of {partitions} {verb}"
         freed = size(sum(part.bytes or 0 for part in events))
-        message = [f"{what} ({freed})" if events else "no events are past their time"]
+        message = [f"{what} ({freed})" if events else "no events are past their retention period"]
         if records:
             message.append(f"{plural(records, 'record')} in quarantine {verb}")
         if self.held:
             message.append(f"{plural(sum(part.rows for part in self.held), 'row')} kept by legal holds")
         if self.removed:
-            message.append(f"{plural(self.removed, 'file')} of before removed ({size(self.removed_bytes)})")
+            message.append(f"{plural(self.removed, 'file')} of an earlier run removed ({size(self.removed_bytes)})")
         message += self.of_versions
         if self.waiting:
             waiting = plural(self.waiting, "partition")
-            message.append(f"{waiting} left to the next run, as somebody works on their files")
+            message.append(f"{waiting} left to the next run, as their files are in use")
         if self.busy:
-            message.append(f"another run works on {', '.join(self.busy)}")
+            message.append(f"another run is working on {', '.join(self.busy)}")
         return "; ".join(message)
 
 

@@ -43,7 +43,7 @@ class Removed:
     @property
     def of_versions(self) -> list[str]:
         """What became of versions, in words."""
-        parts = [f"{plural(self.versions, 'locked version')} of before removed"] if self.versions else []
+        parts = [f"{plural(self.versions, 'locked version')} of an earlier run removed"] if self.versions else []
         return parts + ([f"{plural(self.locked, 'version')} kept by the store"] if self.locked else [])
 
 
@@ -83,7 +83,7 @@ def remove(lake: Lake, moment: datetime) -> Removed:
 
 
 def _remove_versions(lake: Lake, at: str, removed: Removed) -> None:
-    """Removes versions of files that were removed before, by their ids, where their time is over and no hold stands."""
+    """Removes versions of files that were removed before, by their ids, where due and not on hold."""
     with lake.ledger.engine.connect() as connection:
         due = versions.due(connection, at)
     for start in range(0, len(due), AT_ONCE):

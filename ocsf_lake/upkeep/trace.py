@@ -258,7 +258,7 @@ def _ledger_uri(lake: Lake, uri: str) -> str:
 
 
 def _looked(rows: Rows) -> str:
-    return f"looked through {plural(rows.files, 'file')} of {plural(len(rows.tables), 'table')}" + (
+    return f"searched {plural(rows.files, 'file')} of {plural(len(rows.tables), 'table')}" + (
         f": {', '.join(rows.tables)}" if rows.tables else ""
     )
 

@@ -24,11 +24,11 @@ def hints(lake: Lake, uid: str | None, uri: str | None, record: int | None) -> I
         record: Number of the record.
     """
     for table in sorted(overview.without_source(lake.ledger.engine)):
-        yield f"table {table} was not looked through: {NO_SOURCE}"
+        yield f"table {table} was not searched: {NO_SOURCE}"
     rows, partitions = retained.total(lake.ledger.engine)
     if partitions:
         events = f"{plural(rows, 'event')} of {plural(partitions, 'partition')}"
-        yield f"it may be among the {events} that went by retention; table ledger_retained has them and their rules"
+        yield f"it may be among the {events} removed by retention; table ledger_retained has them and their rules"
     if lost := sum(item.rows for item in written_off.totals(lake.ledger.engine)):
         yield f"it may be among the {plural(lost, 'row')} of lost files; table ledger_written_off has their files"
     if uri is not None and record is not None:
@@ -46,7 +46,7 @@ def _of_record(lake: Lake, uri: str, number: int, *, certain: bool) -> Iterator[
     outcomes = objects.became(lake.ledger.engine, uri)
     if not outcomes:
         if certain:
-            yield f"the ledger does not know the object {uri}"
+            yield f"the ledger does not have the object {uri}"
         return
     for item in outcomes:
         why = f", {item.reason}" if item.reason else ""

@@ -75,7 +75,7 @@ class Record:
 
     Args:
         number: Of the record in the object, from 1, as readers count.
-        text: The text that the reader split out; None where it is not to be had.
+        text: The text that the reader split out; None where it is unavailable.
         exact: Whether these very bytes stand in the object, decompressed.
         offset: Where they begin there, in bytes.
         line: In which line, from 1.

@@ -324,7 +324,7 @@ class _Verifying:
             with self.store.opened(item.file.path) as file:
                 rows = pq.read_metadata(file).num_rows
         except (OSError, pa.ArrowException, ValueError):
-            return "; it is no Parquet any more"
+            return "; it is not Parquet any more"
         return f"; {rows:,} rows now, and {item.file.rows:,} then" if rows != item.file.rows else ""
 
     def _strangers(self, done: Followed) -> Iterator[Fault]:

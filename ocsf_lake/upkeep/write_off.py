@@ -90,7 +90,7 @@ class Summary:
             rows, files = plural(sum(part.rows for part in self.parts), "row"), plural(len(self.parts), "lost file")
             message = [f"{rows} of {files} {'to be written off' if self.is_dry else 'written off'}"]
         if self.left:
-            message.append(f"{plural(len(self.left), 'lost file')} left, which may be mended")
+            message.append(f"{plural(len(self.left), 'lost file')} left, which may be recoverable")
         return "; ".join(message)
 
 
@@ -117,7 +117,7 @@ def write_off(
     if table is not None and table not in names:
         raise ConfigError(f"no table {table!r}{nearest(table, names)}")
     if not dry_run and not reason.strip():
-        raise ConfigError("say why the lake is to do without these rows: --reason")
+        raise ConfigError("say why these rows are given up: --reason")
     if not exists(settings):
         raise no_lake(settings)
     summary = Summary(is_dry=dry_run)

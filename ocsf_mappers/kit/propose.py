@@ -171,7 +171,7 @@ def propose(name: str, members: Sequence[Member], event_class: str | None = None
             return proposal
     if best is not None:
         return best
-    return _proposal(FALLBACK, "no class can be told from the members; name one with --class", members, cloud)
+    return _proposal(FALLBACK, "no class can be guessed from the members; name one with --class", members, cloud)
 
 
 def _class_name(event_class: str) -> str:

@@ -72,7 +72,7 @@ def conform(where: str | Path, samples: str | Path | None = None, *, update_gold
     path = path / "__init__.py" if path.is_dir() else path
     name = registry.use_file(path) if path.suffix == ".py" else str(where)
     report = check(name, None if samples is None else Path(samples), update_golden=update_golden)
-    assert not report.problems, "\n".join([f"{name}: {len(report.problems)} to mend", *report.problems])
+    assert not report.problems, "\n".join([f"{name}: {len(report.problems)} to fix", *report.problems])
 
 
 def samples_of(name: str) -> Path | None:
@@ -269,7 +269,7 @@ def _golden(cases: Sequence[Case], mapped: dict[str, Json], update: bool) -> Ite
             lines = differences(old, new)
             yield from (f"{case.path.name}: {line}" for line in lines)
             if lines:
-                yield f"{case.path.name}: if it is right so, write the golden anew with `{command}`"
+                yield f"{case.path.name}: if it is right, rewrite the golden with `{command}`"
 
 
 def differences(old: Json, new: Json) -> list[str]:

@@ -384,4 +384,4 @@ def as_condition(value: object) -> Word:
     if isinstance(value, Expr) and isinstance(value._word, predicates.Claim | values.Sql):
         return value._word
     shown = "this expression" if isinstance(value, Expr) else repr(value)
-    raise MappingError(f'{shown} is no condition: compare a value, as in col.a == "x" or col.a.is_not_null()')
+    raise MappingError(f'{shown} is not a condition: compare a value, as in col.a == "x" or col.a.is_not_null()')

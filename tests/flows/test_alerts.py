@@ -61,7 +61,7 @@ def test_detect_tells_receivers_and_says_when_nobody_is_told(
     ocsf_lake("ingest", str(SAMPLE_LOGS / "aws_cloudtrail" / "account_change_keys.json"), "--lake", lake)
     rules = ("--rules", str(SAMPLE_LOGS / "rules"), "--lake", lake)
     run = ocsf_lake("detect", *rules, "--from", "2030-01-01")
-    assert (run.code, "findings are sent to nobody" in run.err) == (0, True)
+    assert (run.code, "findings are not sent" in run.err) == (0, True)
     with http.running() as hook:
         soc = {"name": "soc", "kind": "webhook", "url": hook.url, "key_variable": "SOC_KEY"}
         monkeypatch.setenv("OCSF_LAKE_ALERTS", json.dumps({"receivers": [soc]}))
@@ -99,6 +99,6 @@ def test_deploy_says_which_automations_reach_nobody(
     monkeypatch.setattr(deployments, "_block", lambda *_: "2f6b9fd2-6d2b-4d6f-8f4f-1f6b8e7d2a11")
     said: list[str] = []
     deployments.automate(PROJECT / "deploy/automations.yaml", block, said.append)
-    silent = [line for line in said if "reach nobody" in line]
+    silent = [line for line in said if "notify nobody" in line]
     assert len(silent) == lines
-    assert all("of 7 automations 6 reach nobody" in line for line in silent)
+    assert all("of 7 automations 6 notify nobody" in line for line in silent)

@@ -238,7 +238,7 @@ def test_find_of_a_part_that_quarantine_has_says_that_events_are_searched_for_wh
     part = max(raw["raw"].split(), key=len)[1:-1]
     run = ocsf_lake("find", "--json", *lake, "--", part)
     assert {row["table_name"] for row in json.loads(run.out)} == {"quarantine"}
-    assert f"{part} is in no event: a value is found as a whole, not a part of a longer one" in run.err
+    assert f"{part} is in no event: only whole values match, not parts of longer ones" in run.err
 
 
 def test_find_of_nothing_or_of_days_the_wrong_way_is_misuse(ocsf_lake: RunCommand, ready_lake: Path) -> None:
@@ -309,7 +309,7 @@ def test_tables_are_listed_without_names_by_region_that_still_work(ocsf_lake: Ru
         ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of a network are in_network("),
         ("region LIKE 'EU-%'", "cloud_trail_mgmt has no events of that region"),
         ("lower(accountid) = 'x' AND api.operation = 'consolelogin'", "cloud_trail_mgmt has no events of that region"),
-        ("eventday IN ()", "eventday IN (): nothing stands between the brackets"),
+        ("eventday IN ()", "eventday IN (): the list is empty"),
         ("region > '' AND api.operation = NULL", "api.operation = NULL: nothing is equal or unequal to NULL"),
     ],
 )
@@ -456,7 +456,7 @@ def test_the_columns_of_a_table_without_events_are_said_where_they_are(
     for table in ("quarantine", "guardduty_latest", "ledger_objects"):
         run = ocsf_lake("columns", table, "--lake", str(ready_lake))
         described = f'`ocsf-lake query "DESCRIBE {table}"`'
-        assert (run.code, run.err) == (2, f"error: {table} is no table of events; its columns: {described}\n")
+        assert (run.code, run.err) == (2, f"error: {table} is not a table of events; its columns: {described}\n")
 
 
 # -- completion and the prompt ----------------------------------------------------------------------------------------

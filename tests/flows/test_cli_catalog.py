@@ -62,7 +62,7 @@ def test_sync_says_what_it_did(ocsf_lake: RunCommand, own_lake: Path) -> None:
     assert (run.code, run.out) == (0, "")
     name, batch_id = stranger.relative_to(own_lake).as_posix(), path.name.partition("-")[0]
     assert run.err.splitlines() == [
-        "2 findings before, 0 left", f"moved aside: {name}", f"mended: batch {batch_id}",
+        "2 findings before, 0 left", f"moved aside: {name}", f"repaired: batch {batch_id}",
     ]  # fmt: skip
     assert path.read_bytes() == data
     assert (own_lake / "_foreign" / name).read_bytes() == data
@@ -83,7 +83,7 @@ def test_what_cannot_be_mended_is_exit_code_1_and_the_reason(ocsf_lake: RunComma
     assert run.code == 1
     assert "file missing" in run.out
     assert "1 finding before, 1 left\n" in run.err
-    assert "cannot be mended: a raw object is not to be had" in run.err
+    assert "cannot be repaired: a raw object is unavailable" in run.err
     found = json.loads(ocsf_lake("catalog", "sync", "--json", "--lake", "own").out)
     assert found.keys() == {"found", "left", "rebuilt", "moved", "taken_back", "ended", "refused"}
     assert len(found["refused"]) == len(found["left"]) == 1
@@ -116,7 +116,7 @@ def test_snapshots_of_iceberg_expire(
     assert done == {"table": "vpc_flow", "snapshots": 1, "files": 0, "bytes": 0}
     assert ocsf_lake(*expire, "--older-than", "0h") == Run(0, "", nothing)
     run = ocsf_lake(*expire, "--older-than", "soon")
-    assert (run.code, run.err) == (2, "error: 'soon' is no age; say 2d for two days, 12h for twelve hours\n")
+    assert (run.code, run.err) == (2, "error: 'soon' is not an age; write 2d for two days, 12h for twelve hours\n")
 
 
 def test_views_are_statements_for_the_regions_that_have_events(ocsf_lake: RunCommand, ready_lake: Path) -> None:
@@ -146,7 +146,7 @@ def test_views_are_made_for_any_region_over_the_database_of_the_settings(
         assert f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM soc.vpc_flow {where}\n" in run.out
     run = ocsf_lake(*command, "--region", "eu'; DROP TABLE x")
     assert (run.code, run.out) == (2, "")
-    assert "is no name of a database or region" in run.err
+    assert "is not the name of a database or region" in run.err
 
 
 def test_views_want_to_be_told_under_which_names(ocsf_lake: RunCommand, ready_lake: Path) -> None:

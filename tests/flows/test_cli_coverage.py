@@ -46,7 +46,7 @@ def test_coverage_is_a_heat_map_and_fails_on_gaps(ocsf_lake: RunCommand, lake: s
 def test_coverage_without_days_tells_of_the_silence_since(ocsf_lake: RunCommand, lake: str) -> None:
     run = ocsf_lake("coverage", "aws_vpc_flow", "--from", "2025-03-17", "--lake", lake)
     assert run.code == 1
-    assert "hours after 2025-03-19, which is not usual" in run.err
+    assert "hours after 2025-03-19, which is unusual" in run.err
 
 
 def test_coverage_as_json_has_an_hour_a_row(ocsf_lake: RunCommand, lake: str) -> None:

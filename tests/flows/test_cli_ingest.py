@@ -56,7 +56,7 @@ def test_ingest_counts_every_record(ocsf_lake: RunCommand) -> None:
 def test_a_run_of_which_nothing_became_an_event_has_failed(ocsf_lake: RunCommand) -> None:
     run = ocsf_lake("ingest", "aws_vpc_flow", LOGIN)
     assert run.code == 1
-    assert "1 record in quarantine, and none became an event; if they are of another source, " in run.err
+    assert "1 record in quarantine, and none became an event; if they belong to another source, " in run.err
     run = ocsf_lake("ingest", "aws_cloudtrail", LOGIN)
     assert run.code == 0
     assert "1 object read again" in run.err
@@ -191,7 +191,7 @@ def test_a_remote_backfill_says_why_it_sees_nothing_from_here(
     run = remote(str(tmp_path / "mounted elsewhere"))
     assert (run.code, run.out) == (0, "")
     assert "no estimate: there is nothing at " in run.err
-    assert "the workers may see more" in run.err
+    assert "the workers may have more access" in run.err
     monkeypatch.setenv("OCSF_LAKE_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     run = remote(str(tmp_path))
     assert "no estimate: OCSF_LAKE_LEDGER_URL is set and OCSF_LAKE_LAKE is not" in run.err
@@ -207,7 +207,7 @@ def test_an_object_without_a_byte_is_named(ocsf_lake: RunCommand, tmp_path: Path
     (tmp_path / "empty.json.gz").touch()
     run = ocsf_lake("ingest", "aws_cloudtrail", "empty.json.gz", "--json")
     assert json.loads(run.out)["empty"] == {"objects": 1, "examples": [(tmp_path / "empty.json.gz").as_uri()]}
-    assert "1 object without a byte" in ocsf_lake("ingest", "aws_cloudtrail", "empty.json.gz", "--lake", "other").err
+    assert "1 empty object" in ocsf_lake("ingest", "aws_cloudtrail", "empty.json.gz", "--lake", "other").err
 
 
 # -- what fails -------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_a_batch_that_fails_as_a_whole_is_named(
     run = ocsf_lake("ingest", str(poisoned), "--lake", "lake")
     assert run.code == 1
     assert "of aws_cloudtrail failed: TypeError: a defect; none of the 2 objects of the batch can be read" in run.err
-    assert "batches that failed are tried again by later runs, after all others" in run.err
+    assert "later runs try failed batches again, after all others" in run.err
     assert "is not done after 1 attempt: TypeError: a defect" in ocsf_lake("status", "--lake", "lake").out
 
 

@@ -76,7 +76,7 @@ def test_an_event_is_traced_and_its_bundle_verified(
 def test_an_event_that_is_not_there_is_told_with_what_is_known(ocsf_lake: RunCommand, ready_lake: Path) -> None:
     run = ocsf_lake("trace", f"{ready_lake.parent}/aws_vpc_flow/short_line.log#2", "--lake", str(ready_lake))
     assert (run.code, run.out) == (1, "")
-    assert "no such event: looked through" in run.err
+    assert "no such event: searched" in run.err
     assert "record 2 is in quarantine (open): " in run.err
     run = ocsf_lake("trace", "x' --\x1b[2J", "--json", "--lake", str(ready_lake))
     assert (run.code, json.loads(run.out)["events"]) == (1, [])
@@ -158,7 +158,7 @@ def test_quarantine_is_replayed_and_purged_on_demand(ocsf_lake: RunCommand) -> N
     ocsf_lake("ingest", SHORT_LINE, "--lake", "own")
     run = ocsf_lake("quarantine", "replay", "--lake", "own")
     assert (run.code, run.out) == (0, "0 records became events and are closed\n")
-    assert "1 record left alone: this very mapper has refused them" in run.err
+    assert "1 record skipped: this mapper has already refused them" in run.err
     run = ocsf_lake("quarantine", "replay", "--again", "--json", "--lake", "own")
     assert json.loads(run.out)["open"] == {"9 values where the header names 14": 1}
     run = ocsf_lake("quarantine", "purge", "--older-than", "0", "--lake", "own")

@@ -160,7 +160,7 @@ def test_why_an_answer_is_empty_is_not_looked_for_without_end(
     monkeypatch.setattr(emptiness, "SECONDS", -1.0)
     run = ocsf_lake("query", "FROM vpc_flow WHERE src_endpoint.port = -1 AND time > 1", "--lake", str(ready_lake))
     assert run.code == 0
-    assert run.err.startswith("why was not found out in")
+    assert run.err.startswith("no reason found within")
 
 
 def test_an_empty_table_is_said_to_be_empty(ocsf_lake: RunCommand, ready_lake: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_changed_event_is_a_problem_until_its_golden_is_written(source: Path, 
     run = ocsf_lake("check", str(module))
     assert run.code == 1
     assert 'record 1: severity: "Informational" -> "Low"' in run.out
-    assert "if it is right so, write the golden anew with `ocsf-lake check " in run.out
+    assert "if it is right, rewrite the golden with `ocsf-lake check " in run.out
     assert ocsf_lake("check", str(module), "--update-golden").code == 0
     assert ocsf_lake("check", str(module)).code == 0
 

@@ -142,7 +142,7 @@ def test_the_page_of_a_run_says_what_to_do() -> None:
     assert "## What to do" in page
     assert "`ocsf-lake quarantine show --source aws_cloudtrail --limit 3 --lake /nowhere`" in page
     assert "`<b>new</b>`" in page
-    assert "1 record (20.0%) became no event" in page
+    assert "1 record (20.0%) did not become events" in page
     assert tags(page) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
 
 

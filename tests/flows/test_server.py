@@ -244,7 +244,7 @@ def test_what_a_file_no_longer_has_is_deleted_or_named(server: Server, deployed:
     with temporary_settings({PREFECT_API_URL: server.url}):
         deployments.tidy(without, said.append)
     assert [line.partition("; ")[0] for line in sorted(said)] == [
-        "not in the file, and run by their schedules still: ingest/aws_cloudtrail",
+        "not in the file, but still scheduled: ingest/aws_cloudtrail",
         "schedule former of watch/watch is not in the file, and was deleted",
     ]
     assert [schedule["slug"] for schedule in watching()["schedules"]] == ["every-15-minutes"]
@@ -437,7 +437,7 @@ def test_events_go_by_a_flow(server: Server, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("OCSF_LAKE_RETENTION", '{"default": "30d"}')
         state = retain(lake=str(lake), return_state=True)
     assert state.is_completed()
-    assert state.message.startswith(f"{compacting.EACH} events of 1 partition went")
+    assert state.message.startswith(f"{compacting.EACH} events of 1 partition removed")
     assert asked({"OCSF_LAKE_LAKE": str(lake)}, "SELECT count(*) FROM cloud_trail_mgmt") == [(0,)]
 
 

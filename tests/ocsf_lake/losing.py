@@ -59,7 +59,7 @@ def lose_raw(patched: pytest.MonkeyPatch) -> None:
         raise objects.GoneError("the object is gone since it was listed", object=ref.uri)
 
     def not_there(_: object, uri: str, __: str) -> None:
-        raise origins.NotThereError(f"{uri} is not to be had")
+        raise origins.NotThereError(f"{uri} is unavailable")
 
     patched.setattr(objects, "opened", gone)
     patched.setattr(remap._Work, "_ref", not_there)

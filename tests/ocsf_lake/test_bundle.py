@@ -120,11 +120,11 @@ FORGED: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
         {"SHA256SUMS": "other hashes"},
     ),
     "no manifest": (lambda case: (case / "manifest.json").unlink(), {"manifest.json": "missing"}),
-    "empty manifest": (lambda case: (case / "manifest.json").write_text(""), {"manifest.json": "no manifest"}),
+    "empty manifest": (lambda case: (case / "manifest.json").write_text(""), {"manifest.json": "not a bundle"}),
     "deep manifest": (
-        lambda case: (case / "manifest.json").write_text("[" * 100_000), {"manifest.json": "no manifest"},
+        lambda case: (case / "manifest.json").write_text("[" * 100_000), {"manifest.json": "not a bundle"},
     ),
-    "not UTF-8": (lambda case: (case / "manifest.json").write_bytes(b"\xff"), {"manifest.json": "no manifest"}),
+    "not UTF-8": (lambda case: (case / "manifest.json").write_bytes(b"\xff"), {"manifest.json": "not a bundle"}),
 }  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_a_manifest_that_is_none_is_a_fault_and_no_error(
 
 def test_a_longer_manifest_than_any_is_not_read(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "MOST_MANIFEST", 100)
-    assert faults(case) == [("manifest.json", "it is no manifest of a bundle: it has more than 100 bytes")]
+    assert faults(case) == [("manifest.json", "it is not a bundle manifest: it has more than 100 bytes")]
 
 
 @pytest.mark.parametrize("expected", ["", "x" * 64, "0" * 63])
@@ -245,7 +245,7 @@ def test_a_record_is_compared_wherever_blocks_end(tmp_path: Path) -> None:
 def test_a_member_that_stands_twice_in_a_manifest_is_a_fault(case: Path) -> None:
     text = (case / "manifest.json").read_text()
     (case / "manifest.json").write_text(text.replace('"total": 2', '"total": 2, "total": 3'))
-    assert faults(case) == [("manifest.json", "it is no manifest of a bundle: a member stands in it twice")]
+    assert faults(case) == [("manifest.json", "it is not a bundle manifest: a member stands in it twice")]
 
 
 def test_a_bundle_needs_a_folder_of_its_own(case: Path, tmp_path: Path) -> None:

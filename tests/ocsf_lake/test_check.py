@@ -125,7 +125,7 @@ def test_a_file_whose_raw_objects_are_gone_is_not_made_worse(settings: Settings,
     before = contents(ready / "lake")
     with opened(settings) as open_lake:
         repair = check.sync(open_lake)
-        assert "a raw object is not to be had" in repair.refused[0]
+        assert "a raw object is unavailable" in repair.refused[0]
         assert kinds(repair.left) == {("storage", Kind.FILE_MISSING)}
     assert contents(ready / "lake").keys() == before.keys()
     shutil.move(ready / "away", ready / "raw")

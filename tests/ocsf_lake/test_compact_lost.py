@@ -191,4 +191,4 @@ def test_a_lost_merged_file_whose_raw_objects_are_gone_is_told(
     files(found)[0].unlink()
     with opened(found) as lake:
         (refused,) = check.sync(lake).refused
-    assert "a raw object is not to be had" in refused
+    assert "a raw object is unavailable" in refused

@@ -147,7 +147,7 @@ def test_older_deliveries_are_named_until_they_are_read(settings: Make, tmp_path
     assert coverage.older == Unread(day("2023/12/31"), day("2025/03/02"))
     _, name, source, uri, _, first, _, last, *_ = shlex.split(coverage.command(coverage.older))
     assert (name, source, uri, first, last) == ("backfill", SOURCE, str(logs), "2023-12-31", "2025-03-02")
-    assert "older deliveries of 2023-12-31 to 2025-03-02 lie there unread" in Report.of("r", SOURCE, planned).message
+    assert "older deliveries of 2023-12-31 to 2025-03-02 have not been read" in Report.of("r", SOURCE, planned).message
 
     # A part of it: what is left begins later.
     backfill.backfill(SOURCE, str(logs), day("2023/12/31"), day("2024/02/09"), lake)
@@ -168,7 +168,7 @@ def test_of_a_plain_folder_older_objects_are_counted(settings: Make, tmp_path: P
     found = backfill.estimate(SOURCE, str(tmp_path / "plain"), *days, settings())
     assert found.objects == 1
     assert found.coverage.older == Unread(day("2025/03/01"), day("2025/03/02"), 2)
-    assert found.coverage.notes()[1].text.startswith("2 older objects lie there unread")
+    assert found.coverage.notes()[1].text.startswith("2 older objects have not been read")
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_the_command_line_names_them_on_stderr_and_in_json(tmp_path: Path) -> No
     assert told["passed_over"][0]["number"] == 1
     assert told["older"]["command"].endswith(f"--from 2024-03-11 --to 2024-03-11 --lake {tmp_path / 'lake'}")
     assert f"  {told['older']['command']}\n" in ran.stderr
-    assert "1 name passed over (hidden" in ran.stderr
+    assert "1 name ignored (hidden" in ran.stderr
     assert "\x1b" not in ran.output
 
 

@@ -506,7 +506,7 @@ def test_what_is_no_table_is_refused(lake: ocsf_lake.Lake, tmp_path: Path) -> No
     for name, given, message in (
         ("vpc_flow", {"a": [1]}, "there is a table"), ("LEDGER_files", {"a": [1]}, "there is a table"),
         ("a b", {"a": [1]}, "no name"), ("x", 7, "is a int, and no table"), ("x", {"a": [1], "b": []}, "is no table"),
-        ("x", tmp_path / "t.xlsx", "has to end in"),
+        ("x", tmp_path / "t.xlsx", "must end in"),
     ):  # fmt: skip
         with pytest.raises(ocsf_lake.ConfigError, match=message):
             lake.with_tables(**{name: given})
@@ -625,7 +625,7 @@ def test_a_file_is_mapped_and_the_events_are_valid() -> None:
 
 def test_a_record_that_becomes_no_event_is_not_passed_over_in_silence() -> None:
     events = ocsf_lake.map(SAMPLE_LOGS / "aws_vpc_flow" / "short_line.log")
-    with pytest.warns(UserWarning, match="1 record of .* became no event"):
+    with pytest.warns(UserWarning, match="1 record of .* became no events"):
         assert len(list(events)) == 1
     assert events.rejects == [ocsf_lake.Reject(2, "9 values where the header names 14")]
 

@@ -114,7 +114,7 @@ def test_batches_that_failed_or_wait_for_hours_are_told(lake: Settings) -> None:
     with opened(lake) as opened_lake:
         opened_lake.ledger.fail(failed, "disk full")
     (finding,) = health.check(lake, NOW)
-    assert (finding.check, finding.message) == ("failed", "1 batch failed, as: disk full")
+    assert (finding.check, finding.message) == ("failed", "1 batch failed, such as: disk full")
     assert ("failed", "aws_vpc_flow") in [
         (late.check, late.source) for late in health.check(lake, NOW + timedelta(hours=6), ["failed"])
     ]
@@ -124,7 +124,7 @@ def test_objects_that_could_not_be_read_are_told(lake: Settings) -> None:
     with opened(lake) as opened_lake:
         opened_lake.ledger.note([ObjectRef("s3://logs/a", "e", 1)], State.FAILED, "gone", "aws_cloudtrail")
     (finding,) = health.check(lake, NOW)
-    assert finding.message == "1 object could not be read, as: gone"
+    assert finding.message == "1 object could not be read, such as: gone"
 
 
 def test_news_of_a_source_that_the_lake_knows_are_told(lake: Settings) -> None:

@@ -92,8 +92,8 @@ def test_a_value_that_no_row_has_is_told_with_the_one_that_was_meant(written: st
     [
         ("src_endpoint.ip = '10.0.0.0/8'", "rows have single addresses; those of a network are in_network("),
         ("src_endpoint.ip LIKE 'fd00::/8'", "rows have single addresses; those of a network are in_network("),
-        ("src_endpoint.ip = '10.20.1.999'", "this is no address"),
-        ("dst_endpoint.ip IN ('10.20.1.9', 'fd00:::1')", "this is no address"),
+        ("src_endpoint.ip = '10.20.1.999'", "this is not an address"),
+        ("dst_endpoint.ip IN ('10.20.1.9', 'fd00:::1')", "this is not an address"),
         ("status_id = 'failed'", "status = 'Failure'"),
         ("status_id = 'xyzzyq'", "status may be Fail, Failure, "),
         ("activity_id = 'Xyzzyq'", "activity_name = 'Xyzzyq'"),
@@ -261,7 +261,7 @@ def test_views_are_made_for_the_regions_asked_for() -> None:
     view = "amazon_security_lake_glue_db_eu_west_1.amazon_security_lake_table_eu_west_1_vpc_flow_2_0"
     made = f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM ocsf_lake.vpc_flow WHERE region = 'eu-west-1'"
     assert made in statements
-    with pytest.raises(ConfigError, match="no name"):
+    with pytest.raises(ConfigError, match="not the name"):
         list(security_lake.views("ocsf_lake", ["eu'; DROP TABLE x"]))
 
 

@@ -49,7 +49,7 @@ def test_what_a_sync_makes_again_is_not_written_off(settings: Make, tmp_path: Pa
     path.unlink()
     done = done_without(found)
     assert ([part.way for part in done.left], done.parts) == ([Way.SYNC], [])
-    assert done.ways == ["`ocsf-lake catalog sync` makes 1 lost file again"]
+    assert done.ways == ["`ocsf-lake catalog sync` rebuilds 1 lost file"]
     assert synced(found).left == []
     assert len(rows(found, PLACES)) == EACH
 
@@ -220,8 +220,8 @@ def test_what_a_remap_cannot_do_yet_is_not_written_off(
     monkeypatch.setattr(compact, "refusal", lambda *_: "the tables are in S3 Tables")
     done = done_without(tiny_lake)
     assert ([part.way for part in done.left], done.parts) == ([Way.MEND_FIRST], [])
-    assert "mapped once more: the tables are in S3 Tables: mend that" in done.ways[0]
-    assert "mapped once more: the tables are in S3 Tables: mend that" in synced(tiny_lake).refused[0]
+    assert "cannot be remapped: the tables are in S3 Tables: fix that" in done.ways[0]
+    assert "cannot be remapped: the tables are in S3 Tables: fix that" in synced(tiny_lake).refused[0]
     assert len(done_without(tiny_lake, all_of_them=True).parts) == 1
     is_sound(tiny_lake)
 
@@ -282,7 +282,7 @@ def test_a_remap_that_cannot_know_what_was_lost_changes_nothing(
     assert [*summary.refused.values()] == ["8 events come out, and there were 7"]
     (part,) = done_without(tiny_lake).parts
     assert "its mapper has changed since" in part.why
-    assert "mapped once more: 8 events come out" in part.why
+    assert "cannot be remapped: 8 events come out" in part.why
     assert len(rows(tiny_lake, PLACES)) == 8
     is_sound(tiny_lake)
 

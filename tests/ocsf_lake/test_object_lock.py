@@ -158,7 +158,7 @@ def test_versions_go_by_their_ids_when_their_locks_have_ended_and_no_hold_stands
     hold.release(used, placed.id)
     revived = locked.client.put_object(Bucket=locked.bucket, Key=free, Body=b"a stranger's")["VersionId"]
     assert compact.compact(used, clock=later).of_versions == [
-        "1 locked version of before removed", "1 version kept by the store"
+        "1 locked version of an earlier run removed", "1 version kept by the store"
     ]  # fmt: skip
     fs = s3.filesystem(used.lake_access)
     left = {

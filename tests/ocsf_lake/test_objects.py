@@ -136,7 +136,7 @@ def test_what_gives_its_bytes_once_is_a_mistake(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     reading, writing = os.pipe()
     for name in (str(folder / "pipe"), f"/dev/fd/{reading}", f"file:///dev/fd/{reading}"):
-        with pytest.raises(ConfigError, match=r"is no file and no folder: .* write stdin or a pipe to a file"):
+        with pytest.raises(ConfigError, match=r"is neither a file nor a folder: .* write stdin or a pipe to a file"):
             objects.check([name])
     with pytest.raises(ConfigError, match=r"nothing at '-': .* write stdin or a pipe to a file"):
         objects.check(["-"])

@@ -77,7 +77,7 @@ def test_a_dropped_member_leaves_json(text: str, after: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "$", "p", "$.", "$.a b", "$.a[0]", "$..", "$.a.*"])
 def test_what_is_no_path_of_members_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="is no JSON path"):
+    with pytest.raises(ValueError, match="is not a JSON path"):
         members.steps(path)
 
 

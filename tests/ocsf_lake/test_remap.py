@@ -98,7 +98,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(lake: Settings, mapp
     mapper(actor__user__name="bob")
     summary = once_more(lake, dry_run=True)
     assert (summary.partitions, summary.rows) == (1, 8)
-    assert "8 events of 1 partition would be mapped once more" in summary.message
+    assert "8 events of 1 partition would be mapped again" in summary.message
     assert files(lake) == before
 
 
@@ -201,7 +201,7 @@ def test_a_partition_whose_events_do_not_come_out_in_it_stays_as_it_was(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda path: path.unlink(), "is not to be had"),
+        (lambda path: path.unlink(), "is unavailable"),
         (lambda path: path.write_text(path.read_text().replace("0-1", "0-9")), "another content"),
     ],
     ids=["gone", "changed"],
@@ -316,8 +316,8 @@ def test_the_command_says_what_was_done_and_what_was_not(
     (tmp_path / "logs" / "2.json").unlink()
     run = ocsf_lake(*command, "--lake", lake.lake)
     assert run.code == 1
-    assert "cloud_trail_mgmt/eu-west-1/111122223333/20250312 stays as it was: " in run.err
-    assert "8 events of 1 partition were mapped once more; 1 partition left as they were" in run.err
+    assert "cloud_trail_mgmt/eu-west-1/111122223333/20250312 was left unchanged: " in run.err
+    assert "8 events of 1 partition were mapped again; 1 partition left as they were" in run.err
     assert ocsf_lake(*command, "--lake", str(tmp_path / "nowhere")).code == 2
 
 

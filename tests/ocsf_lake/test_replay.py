@@ -391,7 +391,7 @@ def test_a_lost_file_of_a_replay_is_made_again(
 def test_quarantine_is_not_purged_amid_a_replay(logs_with_rejects: Path, settings: Make) -> None:
     with opened(settings()) as lake, query.connected(settings(), "FROM quarantine") as connection:
         files = quarantine.purgeable(lake, connection, quarantine.older_than(timedelta(0)), closed=False)
-        with replays.held(lake.leases, "tiny"), pytest.raises(RetriableError, match="a replay works on"):
+        with replays.held(lake.leases, "tiny"), pytest.raises(RetriableError, match="a replay is working on"):
             quarantine.purge(lake, files)
     assert len(listed(settings())) == 3
 

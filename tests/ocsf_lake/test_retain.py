@@ -63,7 +63,7 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     (part,) = done.parts
     assert (part.table, part.account, part.first, part.last) == (TABLE, ACCOUNT, "20250311", "20250311")
     assert (part.partitions, part.rows, part.files, part.rule) == (1, 2 * EACH, 2, 'default = "400d"')
-    assert done.message.startswith("12 events of 1 partition went (")
+    assert done.message.startswith("12 events of 1 partition removed (")
     assert rows(found, f"SELECT DISTINCT accountid, count(*) FROM {TABLE} GROUP BY ALL") == [(OTHER, EACH)]
     # Its files are there for who reads them just now; then they go.
     assert all(path.exists() for path in old)
@@ -81,9 +81,9 @@ def test_a_partition_goes_whole_and_nothing_of_it_comes_back(settings: Make, tmp
     assert {row["merge_id"] for row in retired} == {gone["retention_id"]}
     assert all(row["sha256"] and row["removed_at"] for row in retired)
     (why,) = query.why_empty(found, f"SELECT count(*) FROM {TABLE} WHERE accountid = '{ACCOUNT}'")
-    assert why.startswith(f"12 events of {TABLE} that it asks for went by retention, of eventday 20250311 to 20250311")
+    assert why.startswith(f"12 events of {TABLE} asked for were removed by retention, of eventday 20250311 to 20250311")
     with opened(found, reading=True) as lake:
-        assert any("12 events of 1 partition that went" in hint for hint in trace_hints.hints(lake, "x", None, None))
+        assert any("12 events of 1 partition removed" in hint for hint in trace_hints.hints(lake, "x", None, None))
     # Nothing is read again, in whichever way, and a lost ledger knows all of it too.
     assert ingest.ingest([str(logs)], found).counts.read == 0
     assert rows(found, "SELECT id, events FROM ledger_batches ORDER BY ALL") == batches
@@ -166,7 +166,7 @@ def test_a_compacted_partition_goes_too(compactable: Make, late_logs: Path) -> N
 
 def test_nothing_goes_without_a_rule(compactable: Make) -> None:
     found = compactable()
-    assert retain.retain(found, clock=later(36_500)).message.startswith("no retention is set, so nothing goes")
+    assert retain.retain(found, clock=later(36_500)).message.startswith("no retention is set, so nothing is removed")
     others = compactable(retention={"tables": {"vpc_flow": "1d"}})
     assert retain.retain(others, clock=later(36_500)).parts == []
     assert len(files(found)) == 4
@@ -444,7 +444,7 @@ def test_a_hold_placed_after_events_went_keeps_their_files(compactable: Make) ->
     retain.retain(found.model_copy(update={"compact_grace_hours": 24}), clock=later())
     placed = hold.add(found, None, TABLE, None, None, "case 8")
     assert (placed.partitions, placed.files_only, placed.lost) == (0, 1, 0)
-    assert "1 partition went before, and only the files are still there" in placed.message
+    assert "1 partition already gone, and only the files are still there" in placed.message
     retain.retain(found, clock=lambda: datetime.now(UTC) + 500 * DAY)
     assert all(path.exists() for path in old)
     consistent(found)
@@ -469,7 +469,7 @@ def test_a_hold_keeps_snapshots_of_iceberg(readers: Readers) -> None:  # noqa: F
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("1111", None, None, None, "x"), "'1111' is no account"),
+        (("1111", None, None, None, "x"), "'1111' is not an account id"),
         ((None, "cloudtrail", None, None, "x"), "no table 'cloudtrail'"),
         ((None, None, datetime(2025, 3, 2), datetime(2025, 3, 1), "x"), "are none"),  # noqa: DTZ001
         ((None, None, None, None, "  "), "--reason"),
@@ -578,7 +578,7 @@ def test_it_lists_first_and_changes_nothing_for_that(compactable: Make, monkeypa
         code, out, said = run("retain", *given, "--lake", found.lake)
         assert code == 0
         assert f"tables.{TABLE}" in out
-        assert "24 events of 1 partition would go" in said
+        assert "24 events of 1 partition would be removed" in said
         assert "nothing was removed; --yes removes it" in said
     code, out, _ = run("retain", "--json", "--lake", found.lake)
     assert json.loads(out)["parts"][0]["rows"] == 4 * EACH

@@ -37,7 +37,7 @@ def test_a_malformed_time_is_refused_with_the_nearest_right_form(value: object, 
         config.load(retention={"tables": {"vpc_flow": value}})
     message = str(refused.value)
     assert message.startswith("setting retention.tables.vpc_flow: ")
-    assert "say \"400d\" for days, \"7y\" for years, or \"forever\"" in message
+    assert "write \"400d\" for days, \"7y\" for years, or \"forever\"" in message
     assert (f"did you mean {form}?" in message) if form else ("did you mean" not in message)
     assert len(message) < 300
 
@@ -53,7 +53,7 @@ def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -
 def test_misspelt_names_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match="setting retention: there is no 'tabels' here; did you mean 'tables'"):
         config.load(retention={"tabels": {"vpc_flow": "90d"}})
-    with pytest.raises(ConfigError, match="'1111-2222-3333' is no account"):
+    with pytest.raises(ConfigError, match="'1111-2222-3333' is not an account"):
         config.load(retention={"accounts": {"1111-2222-3333": "90d"}})
     rules = Retention(tables={"vpc_flo": "90d"}, accounts={"111122223333": {"sources": {"aws_vpcflow": "1y"}}})
     with pytest.raises(ConfigError) as refused:

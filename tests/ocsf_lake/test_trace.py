@@ -338,11 +338,11 @@ def test_where_was_looked_is_said_and_what_else_is_known(settings: Make, tmp_pat
     path = write(tmp_path / "logs/calls.json", json.dumps({"Records": [call(1), {"eventName": "no time"}]}))
     ingest.ingest([str(path)], settings(), "aws_cloudtrail")
     found = by_uid(settings(), "' OR 1 = 1 --")
-    assert (found.total, found.looked, found.hints) == (0, "looked through 1 file of 1 table: cloud_trail_mgmt", [])
+    assert (found.total, found.looked, found.hints) == (0, "searched 1 file of 1 table: cloud_trail_mgmt", [])
     found = trace.trace(settings(), Asked(None, str(path), 2))
     assert [hint for hint in found.hints if hint.startswith("record 2 is in quarantine (open)")]
     found = trace.trace(settings(), Asked(None, str(tmp_path / "no'$x"), 2))
-    assert found.hints == [f"the ledger does not know the object file://{tmp_path}/no'$x"]
+    assert found.hints == [f"the ledger does not have the object file://{tmp_path}/no'$x"]
     assert by_uid(settings(), uid(1), first=date(2025, 3, 12)).total == 0
     assert by_uid(settings(), uid(1), first=date(2025, 3, 11), last=date(2025, 3, 11)).total == 1
     assert by_uid(settings(), uid(1), accounts=("999999999999",)).total == 0

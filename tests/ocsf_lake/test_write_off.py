@@ -434,7 +434,7 @@ def test_the_command_lists_first_and_status_tells(settings: Make, tmp_path: Path
     assert asked.exit_code == 1
     assert "write off" in asked.stdout
     assert f"{EACH} rows of 1 lost file to be written off" in asked.stderr
-    assert "nothing was written off; --yes --reason TEXT does it" in asked.stderr
+    assert "nothing was written off; to give up these rows, use --yes --reason TEXT" in asked.stderr
     assert "say why" in str(run("catalog", "write-off", "--yes").exception)
     assert "no table 'vpc_flo'; did you mean 'vpc_flow'" in str(run("catalog", "write-off", "vpc_flo").exception)
     assert run("catalog", "write-off", "vpc_flow").exit_code == 0

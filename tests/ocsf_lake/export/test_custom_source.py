@@ -72,7 +72,7 @@ def test_a_custom_source_takes_one_class_of_one_source(filled: Make, send: Send,
 
 @pytest.mark.parametrize("name", ["", "x" * 21, "a/b", "a b", "..", "a:b", "naïve"])
 def test_a_name_that_no_custom_source_can_have_is_refused(name: str, filled: Make, send: Send) -> None:
-    with pytest.raises(ConfigError, match="no name of a custom source"):
+    with pytest.raises(ConfigError, match="not a custom source"):
         send(filled(), name=name)
 
 
@@ -87,7 +87,7 @@ def test_the_region_is_that_of_the_bucket(filled: Make) -> None:
         region("s3://other")
     with pytest.raises(ConfigError, match="is one of us-gov-west-1"):
         region(lake, "eu-west-1")
-    with pytest.raises(ConfigError, match="no region"):
+    with pytest.raises(ConfigError, match="not a region"):
         region("s3://other", "../x")
 
 

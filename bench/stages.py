@@ -36,7 +36,7 @@ STAGES = {
     "DuckDB, on different values": ["engine/statements.py"],
     "bringing values and rows together": ["engine/distinct.py", "engine/engine.py", "engine/batch.py", "readers/"],
     "building the table's columns": ["engine/assemble.py"],
-    "counting what is unmapped and new": ["engine/counting.py", "ledger/meter.py", "ingest/tally.py"],
+    "counting what is unmapped and new": ["engine/counting.py", "ledger/mapping_coverage.py", "ingest/tally.py"],
     "hiding secrets": ["ocsf_lake/redaction/"],
     "cutting into partitions": ["storage/parquet.py", "storage/packing.py", "engine/mapped.py"],
     "Parquet": ["storage/writer.py", "storage/parquet.py:encode", "pyarrow/parquet/"],

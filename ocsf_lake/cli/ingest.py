@@ -213,9 +213,9 @@ def tell_coverage(coverage: Coverage | None) -> None:
 
 
 def _print_drift(name: str, source: SourceSummary) -> None:
-    from ocsf_lake.ledger import meter
+    from ocsf_lake.ledger import mapping_coverage
 
     for drift, seen in list(source.drift.items())[:SHOWN_DRIFT]:
-        terminal.say(f"new in {name}: {meter.message(drift, seen)}")
+        terminal.say(f"new in {name}: {mapping_coverage.message(drift, seen)}")
     if len(source.drift) > SHOWN_DRIFT:
         terminal.say(f"new in {name}: {len(source.drift) - SHOWN_DRIFT:,} more; `ocsf-lake status {name}` lists them")

@@ -25,7 +25,7 @@ EXAMPLE = "ocsf-lake status aws_cloudtrail --lake demo_lake"
 SHOWN_BATCHES = 20
 """Of the batches that fail, so many are shown; --json has all."""
 DAYS, NAMES = 14, 20
-"""The loss meter shows so many days, and so many names of a kind; --json has all."""
+"""Mapping coverage shows this many days, and this many names of a kind; --json has all."""
 
 COLUMNS = ["source", "objects", "records", "events", "quarantined", "dropped", "last event", "in", "out", "batches"]
 
@@ -57,8 +57,8 @@ def status(
     from ocsf_lake.query import verified
 
     if source:
-        with lake_query.connected(config, *_METER.values(), _SOURCES) as connection:
-            show_meter(connection, source, as_json=as_json)
+        with lake_query.connected(config, *_COVERAGE.values(), _SOURCES) as connection:
+            show_coverage(connection, source, as_json=as_json)
             verified.check(connection)
     else:
         show_sources(config, as_json=as_json)
@@ -141,8 +141,8 @@ def _print_sources(
         sys.stdout.write(f"{keys} had different content later, after being read: the lake has the events of both\n")
 
 
-# -- the loss meter ---------------------------------------------------------------------------------------------------
-_METER = {
+# -- mapping coverage -------------------------------------------------------------------------------------------------
+_COVERAGE = {
     "days": """
         SELECT day, sum(events)::BIGINT AS events, sum(quarantined)::BIGINT AS quarantined,
                sum(dropped)::BIGINT AS dropped, sum(members_mapped)::BIGINT AS members_mapped,
@@ -179,28 +179,28 @@ _KIND_TEXTS = {
 }
 
 
-def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: bool) -> None:
+def show_coverage(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: bool) -> None:
     """What became of one source's values.
 
     Raises:
         ConfigError: The lake has nothing of this source.
     """
-    meter: dict[str, list[dict[str, Any]]] = {}
-    for part, sql in _METER.items():
+    coverage: dict[str, list[dict[str, Any]]] = {}
+    for part, sql in _COVERAGE.items():
         rows = connection.sql(sql, params={"source": source}).to_arrow_table()
-        meter[part] = rows.to_pylist()
-    if not meter["days"]:
+        coverage[part] = rows.to_pylist()
+    if not coverage["days"]:
         from ocsf_mappers.errors import ConfigError, nearest
 
         sources = [name for (name,) in connection.sql(_SOURCES).fetchall()]
         raise ConfigError(f"the lake has nothing from a source {source!r}{nearest(source, sources)}")
     if as_json:
-        output.print_json({"source": source, **meter})
+        output.print_json({"source": source, **coverage})
         return
-    _print_counts("days", meter["days"], DAYS)
-    _print_counts("most in unmapped", meter["unmapped"], NAMES)
-    _print_counts("failed casts", meter["failed_casts"], NAMES)
-    _print_counts("values hidden", meter["redacted"], NAMES)
+    _print_counts("days", coverage["days"], DAYS)
+    _print_counts("most in unmapped", coverage["unmapped"], NAMES)
+    _print_counts("failed casts", coverage["failed_casts"], NAMES)
+    _print_counts("values hidden", coverage["redacted"], NAMES)
     drift = [
         {
             "what": _KIND_TEXTS.get(item["kind"], item["kind"]),
@@ -210,10 +210,10 @@ def show_meter(connection: duckdb.DuckDBPyConnection, source: str, *, as_json: b
             "noticed": item["noticed_at"][:10],
             "first in": f"{item['first_object'].rpartition('/')[2]} record {item['first_record']}",
         }
-        for item in meter["news"]
+        for item in coverage["news"]
     ]
     _print_counts("never seen before", drift, NAMES)
-    if opened := len(meter["open_members"]):
+    if opened := len(coverage["open_members"]):
         names = terminal.plural(opened, "name")
         terminal.say(f"{names} inside open-ended members were never seen before; --json lists them")
 

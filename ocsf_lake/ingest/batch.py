@@ -20,7 +20,7 @@ from ocsf_lake.ingest.engines import of_settings
 from ocsf_lake.ingest.routing import Engines
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import Lake
-from ocsf_lake.ledger import chain, duplicated, generations, meter, orphans, records, redactions
+from ocsf_lake.ledger import chain, duplicated, generations, mapping_coverage, orphans, records, redactions
 from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.duplicated import DuplicatePolicy
 from ocsf_lake.ledger.generations import MovedError
@@ -209,7 +209,7 @@ def _completed(
     def also(connection: Connection) -> None:
         generations.check(connection, result.all_files)
         orphans.forget(connection, batch.id)
-        result.drift.update(meter.record(connection, batch, result, discovery.day_of, facts.done_at))
+        result.drift.update(mapping_coverage.record(connection, batch, result, discovery.day_of, facts.done_at))
         duplicated.note(connection, batch, policy, result, key)
         redactions.note(connection, batch, result)
         routed.record(connection, batch, result, facts)

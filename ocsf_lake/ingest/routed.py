@@ -2,7 +2,7 @@
 
 Such a batch has no objects of its own: its records are read with those of the batch in whose objects they stand, and
 both are done in one transaction. Its id holds the fingerprint of its mapper, so that after a change of that mapper its
-files have other names. Files, counts, loss meter and quarantine are those of its own source.
+files have other names. Files, counts, mapping coverage and quarantine are those of its own source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 
 from ocsf_lake.inputs import discovery
-from ocsf_lake.ledger import chain, containers, duplicated, meter, redactions
+from ocsf_lake.ledger import chain, containers, duplicated, mapping_coverage, redactions
 from ocsf_lake.ledger.database import Connection
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Facts
@@ -39,7 +39,7 @@ def record(connection: Connection, of: Batch, result: Result, facts: Facts) -> N
 
 
 def put(connection: Connection, of: Batch, one: Batch, result: Result, at: str) -> None:
-    """Writes a batch of records of another source as done, with its files, and adds it to the loss meter."""
-    result.drift.update(meter.record(connection, one, result, discovery.day_of, at))
+    """Writes a batch of records of another source as done, with its files, and adds it to mapping coverage."""
+    result.drift.update(mapping_coverage.record(connection, one, result, discovery.day_of, at))
     redactions.note(connection, one, result)
     put_done(connection, replace(one, attempts=of.attempts), result, at)

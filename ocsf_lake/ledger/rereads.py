@@ -11,7 +11,7 @@ from ocsf_lake.ledger import chain, objects
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.objects import Key
 from ocsf_lake.ledger.results import Kind, State
-from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, METER, OBJECTS, ORPHANS, ROUTED
+from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, MAPPING_COVERAGE, OBJECTS, ORPHANS, ROUTED
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_mappers.errors import RetriableError
@@ -117,7 +117,7 @@ def put_files(connection: sa.Connection, files: Mapping[str, Sequence[FileInfo]]
 
 def forget(connection: sa.Connection, batch_ids: Sequence[str]) -> None:
     """Forgets batches that have no objects any more."""
-    for table in (FILES, METER, DUPLICATES, ROUTED):
+    for table in (FILES, MAPPING_COVERAGE, DUPLICATES, ROUTED):
         connection.execute(sa.delete(table).where(table.c.batch_id.in_(batch_ids)))
     connection.execute(sa.delete(BATCHES).where(BATCHES.c.id.in_(batch_ids)))
 
@@ -129,15 +129,15 @@ def subtract(connection: sa.Connection, batch_id: str, taken: Taken, day: str) -
         connection: The transaction.
         batch_id: The batch.
         taken: How many.
-        day: The day that they are counted on, see `ocsf_lake.ledger.meter`.
+        day: The day that they are counted on, see `ocsf_lake.ledger.mapping_coverage`.
     """
     row = BATCHES.c
     values = {"read": taken.read, "quarantined": taken.quarantined, "dropped": taken.dropped}
     less = {name: row[name] - number for name, number in values.items()}
     connection.execute(sa.update(BATCHES).where(row.id == batch_id).values(less))
-    less = {name: METER.c[name] - values[name] for name in ("quarantined", "dropped")}
-    of_day = METER.c.batch_id == batch_id, METER.c.day == day
-    connection.execute(sa.update(METER).where(*of_day).values(less))
+    less = {name: MAPPING_COVERAGE.c[name] - values[name] for name in ("quarantined", "dropped")}
+    of_day = MAPPING_COVERAGE.c.batch_id == batch_id, MAPPING_COVERAGE.c.day == day
+    connection.execute(sa.update(MAPPING_COVERAGE).where(*of_day).values(less))
 
 
 def subtract_objects(connection: sa.Connection, batch_id: str, refs: Sequence[ObjectRef]) -> None:

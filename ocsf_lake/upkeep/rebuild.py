@@ -1,7 +1,7 @@
 """Lost files of finished batches, rebuilt from what they were made of.
 
 A batch is mapped once more, into a folder aside. What comes out is compared with the ledger, and only what is lost is
-put back. Counts, the loss meter and what was purged stay as they are: the batch is finished all the while.
+put back. Counts, mapping coverage and what was purged stay as they are: the batch is finished all the while.
 """
 
 from __future__ import annotations

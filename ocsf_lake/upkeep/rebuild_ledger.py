@@ -1,6 +1,6 @@
 """A ledger that is lost, rebuilt from the lake: from the batches' records, and where there are none from the rows.
 
-With records the new ledger is the old one: batches that were done, their objects, files and counts, the loss meter,
+With records the new ledger is the old one: batches that were done, their objects, files and counts, mapping coverage,
 duplicates, replays, purges and exports. Not in it are batches that were planned and not done, and objects that were
 looked at and went into no batch: the next run looks at them again.
 
@@ -17,7 +17,17 @@ from ocsf_lake.config import Settings
 from ocsf_lake.ingest import routed
 from ocsf_lake.inputs import discovery
 from ocsf_lake.lake import bare
-from ocsf_lake.ledger import chain, compactions, containers, duplicated, marker, meter, records, redactions, restored
+from ocsf_lake.ledger import (
+    chain,
+    compactions,
+    containers,
+    duplicated,
+    mapping_coverage,
+    marker,
+    records,
+    redactions,
+    restored,
+)
 from ocsf_lake.ledger.database import Connection, lock
 from ocsf_lake.ledger.ledger import put_done
 from ocsf_lake.ledger.records import Record
@@ -128,7 +138,7 @@ def _put_batch(connection: Connection, record: Record) -> None:
     put_done(connection, batch, result, facts.done_at, facts.worker)
     duplicated.note(connection, batch, duplicated.DuplicatePolicy(facts.policy), result, facts.key)
     redactions.note(connection, batch, result)
-    meter.record(connection, batch, result, discovery.day_of, facts.done_at)
+    mapping_coverage.record(connection, batch, result, discovery.day_of, facts.done_at)
     for one, routed_result in result.routed:
         routed.put(connection, batch, one, routed_result, facts.done_at)
         containers.restore(connection, batch.id, one.id)

@@ -1,4 +1,4 @@
-"""Lost files are made again; what the ledger, the meter and quarantine say does not change by it."""
+"""Lost files are made again; what the ledger, mapping coverage and quarantine say does not change by it."""
 
 from __future__ import annotations
 

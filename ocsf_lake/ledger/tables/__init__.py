@@ -11,7 +11,7 @@ from ocsf_lake.ledger.tables.compactions import COMPACTING, COMPACTIONS, GENERAT
 from ocsf_lake.ledger.tables.detections import BASELINES, DETECTED_BATCHES, DETECTION_RUNS, FINDINGS, FIRST_SEEN
 from ocsf_lake.ledger.tables.evidence import CHAIN, DIGEST_FAULTS, DIGEST_PROOFS
 from ocsf_lake.ledger.tables.exports import EXPORTS, SHIPMENTS, SHIPPED_FILES, SHIPPED_OBJECTS
-from ocsf_lake.ledger.tables.meter import FAILED_CASTS, MEMBERS, METER, SCHEMA_DRIFT
+from ocsf_lake.ledger.tables.mapping_coverage import FAILED_CASTS, MAPPING_COVERAGE, MEMBERS, SCHEMA_DRIFT
 from ocsf_lake.ledger.tables.objects import (
     LISTINGS,
     NAMES,
@@ -49,9 +49,9 @@ __all__ = [
     "HOLDS",
     "KEYS",
     "LISTINGS",
+    "MAPPING_COVERAGE",
     "MEMBERS",
     "METADATA",
-    "METER",
     "NAMES",
     "NOT_DONE",
     "OBJECTS",

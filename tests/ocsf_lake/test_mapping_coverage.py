@@ -1,4 +1,4 @@
-"""The loss meter: it adds up, it counts once, and it notices what is new."""
+"""Mapping coverage: it adds up, it counts once, and it notices what is new."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from ocsf_lake import config
 from ocsf_lake.config import Settings
 from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
-from ocsf_lake.ledger import meter
+from ocsf_lake.ledger import mapping_coverage
 from ocsf_lake.ledger.leases import LostError
 from ocsf_mappers.compiler.statistics import OTHER, DriftKind, SchemaDrift
 from tests.ocsf_lake.conftest import OFTEN_SQLITE, ON_BOTH, Make, call, on_either, write
@@ -142,8 +142,8 @@ def test_finishing_a_batch_again_counts_nothing(
 def test_names_and_days_without_end_stay_bounded(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meter, "NAMES_A_DAY", 50)
-    monkeypatch.setattr(meter, "DRIFT_OF_SOURCE", 40)
+    monkeypatch.setattr(mapping_coverage, "NAMES_A_DAY", 50)
+    monkeypatch.setattr(mapping_coverage, "DRIFT_OF_SOURCE", 40)
     monkeypatch.setattr("ocsf_mappers.compiler.statistics.KEPT_DAYS", 3)
     long = "x" * 5_000
     invented = call(1, **{f"k{number}": 1 for number in range(300)}, **{"nul\0": "\0"})

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ocsf_lake.ledger.tables.base import METADATA
 
-METER = sa.Table(
+MAPPING_COVERAGE = sa.Table(
     "meter",
     METADATA,
     sa.Column("batch_id", sa.Text, primary_key=True),

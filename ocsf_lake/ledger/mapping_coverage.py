@@ -1,4 +1,4 @@
-"""The loss meter: what became of records and of their members by source, batch and day, and what is new in a source.
+"""Mapping coverage: what became of records and of their members by source, batch and day, and what is new in a source.
 
 Written in the transaction that ends a batch, so that a batch which is interrupted and done again counts once. The day
 is the event's own; records in quarantine and dropped lines have none and stand under the day of delivery in their
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ocsf_lake.ledger.database import add
 from ocsf_lake.ledger.ledger import now
 from ocsf_lake.ledger.results import Batch, Result
-from ocsf_lake.ledger.tables import FAILED_CASTS, MEMBERS, METER, SCHEMA_DRIFT
+from ocsf_lake.ledger.tables import FAILED_CASTS, MAPPING_COVERAGE, MEMBERS, SCHEMA_DRIFT
 from ocsf_lake.storage import layout
 from ocsf_mappers.compiler.statistics import OTHER, DriftKind, FirstSeen, SchemaDrift
 
@@ -31,7 +31,7 @@ DRIFT_OF_SOURCE = 10_000
 def record(
     connection: sa.Connection, batch: Batch, result: Result, day_of: DayOf, at: str | None = None
 ) -> dict[SchemaDrift, FirstSeen]:
-    """Adds a batch to the meter, inside the transaction that marks it done.
+    """Adds a batch to the mapping coverage, inside the transaction that marks it done.
 
     Args:
         connection: The ledger.
@@ -45,7 +45,7 @@ def record(
     """
     statistics = result.statistics
     fresh = _record_drift(connection, batch, statistics.drift, at or now())
-    _add(connection, METER, ("batch_id", "day"), _days(batch, result, fresh, day_of))
+    _add(connection, MAPPING_COVERAGE, ("batch_id", "day"), _days(batch, result, fresh, day_of))
     _add(connection, MEMBERS, ("source", "day", "name"), _members(connection, batch.source, result))
     failed = Counter({(day, _storable(name)): number for (day, name), number in statistics.failed.items()})
     rows = [

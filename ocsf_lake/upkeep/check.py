@@ -176,9 +176,10 @@ def _end_abandoned(lake: Lake, repair: Repair) -> None:
                 continue  # who holds it ends it
             try:
                 result = batches.end_abandoned(batch, lake, lease)
-            except LostError as error:
-                repair.refused.append(f"batch {batch_id}: {str(error).splitlines()[0]}")
-                continue  # it may be another one's by now
+            except LostError as error:  # it may be another one's by now, or be ended
+                if lake.ledger.batch(batch_id) is not None:
+                    repair.refused.append(f"batch {batch_id}: {str(error).splitlines()[0]}")
+                continue
             except OcsfMappersError as error:
                 # Whatever is wrong with this batch, others can be ended.
                 lake.ledger.fail(batch_id, str(error), excused=True)

@@ -433,7 +433,7 @@ def test_events_go_by_a_flow(server: Server, tmp_path: Path, monkeypatch: pytest
     compacting.take(tmp_path / "logs", config.load(lake=str(lake)), 0)
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = retain(lake=str(lake), return_state=True)
-        assert state.message.startswith("no retention is set, so nothing goes")
+        assert state.message.startswith("no retention is set, so nothing is removed")
         monkeypatch.setenv("OCSF_LAKE_RETENTION", '{"default": "30d"}')
         state = retain(lake=str(lake), return_state=True)
     assert state.is_completed()

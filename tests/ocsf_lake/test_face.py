@@ -505,8 +505,8 @@ def test_what_is_no_table_is_refused(lake: ocsf_lake.Lake, tmp_path: Path) -> No
     (tmp_path / "broken.jsonl").write_bytes(b"{")
     for name, given, message in (
         ("vpc_flow", {"a": [1]}, "there is a table"), ("LEDGER_files", {"a": [1]}, "there is a table"),
-        ("a b", {"a": [1]}, "no name"), ("x", 7, "is a int, and no table"), ("x", {"a": [1], "b": []}, "is no table"),
-        ("x", tmp_path / "t.xlsx", "must end in"),
+        ("a b", {"a": [1]}, "not a valid table name"), ("x", 7, "is a int, and no table"),
+        ("x", {"a": [1], "b": []}, "is no table"), ("x", tmp_path / "t.xlsx", "must end in"),
     ):  # fmt: skip
         with pytest.raises(ocsf_lake.ConfigError, match=message):
             lake.with_tables(**{name: given})

@@ -31,7 +31,7 @@ DEAD: Mapping[str, tuple[str, str]] = {
     "no_deep": (f"{CALLS} actor.user.nam = 'ada'", "nam"),
     "no_of_alias": ("SELECT f.port FROM vpc_flow AS f", "port"),
     "syntax": ("SELECT FROM WHERE", "cannot be read as SQL"),
-    "not_a_query": ("DROP TABLE vpc_flow", "it is no query"),
+    "not_a_query": ("DROP TABLE vpc_flow", "it is not a query"),
     "raw_word": (f"{FLOWS} action = 'REJECT'", "'Denied'"),
     "caption_case": (f"{FLOWS} action = 'denied'", "'Denied'"),
     "no_caption": (f"{FLOWS} connection_info.direction = 'Sideways'", "no caption of OCSF"),

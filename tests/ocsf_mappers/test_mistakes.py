@@ -102,7 +102,7 @@ def test_conform_fails_with_all_that_is_wrong(tmp_path: Path) -> None:
     conform(tmp_path / "acme_log")
     golden = tmp_path / "acme_log" / "samples" / "a.expected.json"
     golden.write_text(golden.read_text().replace("10.0.0.7", "10.0.0.8"))
-    with pytest.raises(AssertionError, match=r'acme_log: \d to mend\na.jsonl: record 1: .*"10.0.0.8" -> "10.0.0.7"'):
+    with pytest.raises(AssertionError, match=r'acme_log: \d to fix\na.jsonl: record 1: .*"10.0.0.8" -> "10.0.0.7"'):
         conform(tmp_path / "acme_log")
 
 

@@ -86,6 +86,7 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
             if lease is None:
                 raise RetriableError("another run is working on the batch; run the command again", batch=old)
             leases.append(lease)
+        has_record = old is None or records.has_own(lake.store, old)
         moving = _Moving(lake, ids, refs, leases)
         moving.write()
         batch.failpoint("rewritten", old or "")
@@ -93,6 +94,8 @@ def move(lake: Lake, old: str | None, refs: Sequence[ObjectRef], batches: Sequen
         lake.publish_chain()
         # Only then: a ledger that is lost before has what was there before, files too.
         records.put_reduced(lake.store, moving.records)
+        if not has_record:
+            rereads.write_reduced(lake.ledger.engine, lake.store, ids)
         batch.failpoint("moved", old or "")
         moving.remove_old()
     return [new.id for new in planned]
@@ -228,11 +231,14 @@ def clean(lake: Lake) -> None:
 
 def _clean(lake: Lake, batch_id: str) -> None:
     with lake.ledger.engine.connect() as connection:
-        may_have_lost = rereads.may_have_lost(connection, batch_id)
+        may_have_been_left = rereads.may_have_been_left(connection, batch_id)
         left, ids = rereads.objects_of(connection, batch_id), orphans.ids(connection, batch_id)
-    if may_have_lost:
+    if may_have_been_left:
+        has_record = records.has_own(lake.store, batch_id)
         without_events = {one: [file for file in lake.ledger.files_of(one) if file.class_uid is None] for one in ids}
         records.put_reduced(lake.store, records.reduced(lake.store, batch_id, left, without_events))
+        if not has_record:
+            rereads.write_reduced(lake.ledger.engine, lake.store, ids)
     with lake.ledger.engine.begin() as connection:
         folders, paths = orphans.own_folders(connection, batch_id), files.names_of_batch(connection, batch_id)
         names: Iterable[str] = {name for folder in folders for name in lake.store.sizes(folder)}

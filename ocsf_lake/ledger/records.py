@@ -64,6 +64,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Reduced:
+    """What objects left of a batch that is older than the records, when they went into other batches.
+
+    Args:
+        batches: The batch, and those of records of other sources among its own.
+        objects: URI and ETag of those that it has still; none where nothing is left of it.
+    """
+
+    batches: tuple[str, ...]
+    objects: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Record:
     """A record as it was read.
 
@@ -75,6 +88,7 @@ class Record:
         put: Table of the ledger -> rows that were written without a batch.
         gone: Files that were removed on demand.
         moved: Files that were given another name, old -> new, beside the rows.
+        reduced: What is left of a batch that has no record, beside the rows.
     """
 
     number: int
@@ -84,6 +98,7 @@ class Record:
     put: Mapping[str, list[dict[str, Any]]] | None = None
     gone: tuple[str, ...] = ()
     moved: Mapping[str, str] | None = None
+    reduced: Reduced | None = None
 
     @property
     def at(self) -> str:
@@ -144,8 +159,9 @@ def _hashes(result: Result) -> dict[str, Any]:
 
 
 def write_rows(
-    store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = ()
-) -> Beside:
+    store: Store, engine: sa.Engine, name: str, queries: Sequence[sa.Select[Any]], gone: Iterable[str] = (),
+    reduced: Reduced | None = None,
+) -> Beside:  # fmt: skip
     """Writes a record of rows that the ledger has and no batch wrote; gives its entry for the chain.
 
     Args:
@@ -154,6 +170,7 @@ def write_rows(
         name: What they are of, a word without `-`.
         queries: Each of whole rows of one table.
         gone: Files of the lake that the ledger forgets.
+        reduced: See `Record`.
 
     Raises:
         WriteError: The lake refused.
@@ -165,7 +182,10 @@ def write_rows(
             str(query.get_final_froms()[0]): [dict(row) for row in connection.execute(query).mappings()]
             for query in queries
         }
-    return _put(store, number, name, {"put": put, "gone": list(gone)})
+    document: dict[str, Any] = {"put": put, "gone": list(gone)}
+    if reduced is not None:
+        document["reduced"] = {"batches": reduced.batches, "objects": sorted(reduced.objects)}
+    return _put(store, number, name, document)
 
 
 def write_files(store: Store, engine: sa.Engine, name: str, paths: Sequence[str]) -> Beside:
@@ -279,6 +299,11 @@ def _reduce(document: dict[str, Any], left: Set[tuple[str, str]], files: Sequenc
     document["files"] = of_events + [_file(file) for file in files]
 
 
+def has_own(store: Store, batch_id: str) -> bool:
+    """Whether a batch has a record; one that is older than the records stands in the checkpoint alone."""
+    return bool(_names(store, batch_id))
+
+
 def put_reduced(store: Store, records: Mapping[str, bytes]) -> None:
     """Puts what `reduced` gave in the place of what is there."""
     for name, data in records.items():
@@ -336,7 +361,12 @@ def _damage_of(store: Store, name: str) -> Iterator[None]:
 
 def _record(number: int, document: dict[str, Any]) -> Record:
     if "batch" not in document:
-        return Record(number, put=document["put"], gone=tuple(document["gone"]), moved=document.get("moved"))
+        reduced = document.get("reduced")
+        if reduced is not None:
+            reduced = Reduced(tuple(reduced["batches"]), frozenset((uri, etag) for uri, etag in reduced["objects"]))
+        return Record(
+            number, put=document["put"], gone=tuple(document["gone"]), moved=document.get("moved"), reduced=reduced
+        )
     batch, result = _result(number, document)
     routed = [_result(0, one) for one in document["routed"]]
     result.routed = [(replace(one, kind=Kind.ROUTED), theirs) for one, theirs in routed]

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, objects
+from ocsf_lake.ledger import chain, objects, records
 from ocsf_lake.ledger.ledger import file_row
 from ocsf_lake.ledger.objects import Key
+from ocsf_lake.ledger.records import Record, Reduced
 from ocsf_lake.ledger.results import Kind, State
 from ocsf_lake.ledger.tables import BATCHES, DUPLICATES, FILES, MAPPING_COVERAGE, OBJECTS, ORPHANS, ROUTED
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
+from ocsf_lake.storage.store import Store
 from ocsf_mappers.errors import RetriableError
 
 
@@ -147,6 +149,47 @@ def subtract_objects(connection: sa.Connection, batch_id: str, refs: Sequence[Ob
     connection.execute(sa.update(BATCHES).where(row.id == batch_id).values(less))
 
 
+def write_reduced(engine: sa.Engine, store: Store, batch_ids: Sequence[str]) -> None:
+    """Writes into the lake what is left of a batch that has no record, for a ledger that is made anew.
+
+    Args:
+        engine: The ledger.
+        store: The lake's files.
+        batch_ids: The batch, and those of records of other sources among its own.
+
+    Raises:
+        WriteError: The lake refused.
+        RetriableError: The store or the database does not answer.
+    """
+    with engine.connect() as connection:
+        left = frozenset(objects_of(connection, batch_ids[0]))
+    without_events = FILES.c.batch_id.in_(batch_ids) & FILES.c.class_uid.is_(None)
+    queries = [
+        sa.select(BATCHES).where(BATCHES.c.id.in_(batch_ids)),
+        sa.select(FILES).where(without_events),
+        sa.select(MAPPING_COVERAGE).where(MAPPING_COVERAGE.c.batch_id.in_(batch_ids)),
+    ]
+    records.write_rows(store, engine, "reread", queries, reduced=Reduced(tuple(batch_ids), left))
+
+
+def restore(connection: sa.Connection, record: Record) -> None:
+    """Takes out of a ledger that is made anew what had left a batch that has no record, see `write_reduced`.
+
+    What the record has of rows is written already.
+    """
+    if record.reduced is None:
+        return
+    batch_ids, left = record.reduced.batches, record.reduced.objects
+    objects.remove(connection, objects_of(connection, batch_ids[0]) - left)
+    if not left:
+        forget(connection, batch_ids)
+        return
+    paths = [row["path"] for row in (record.put or {}).get(FILES.name, [])]
+    row = FILES.c
+    is_old = row.batch_id.in_(batch_ids) & row.class_uid.is_(None) & row.path.not_in(paths)
+    connection.execute(sa.delete(FILES).where(is_old))
+
+
 # -- what an interrupted run has left ---------------------------------------------------------------------------------
 def interrupted(engine: sa.Engine) -> list[str]:
     """Batches that were done, or are forgotten, and of which files may lie there that nothing names."""
@@ -158,7 +201,7 @@ def interrupted(engine: sa.Engine) -> list[str]:
         return list(connection.scalars(query.distinct()))
 
 
-def may_have_lost(connection: sa.Connection, batch_id: str) -> bool:
+def may_have_been_left(connection: sa.Connection, batch_id: str) -> bool:
     """Whether objects may have left a batch: those that are no ingests have none, and what is forgotten lost all."""
     kind = connection.scalar(sa.select(BATCHES.c.kind).where(BATCHES.c.id == batch_id))
     return kind in (Kind.INGEST, None)

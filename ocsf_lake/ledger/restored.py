@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from ocsf_lake.ledger import chain, compactions, generations, marker, objects, records, versions
+from ocsf_lake.ledger import chain, compactions, generations, marker, objects, records, rereads, versions
 from ocsf_lake.ledger.records import Record
 from ocsf_lake.ledger.results import State
 from ocsf_lake.ledger.tables import (
@@ -53,11 +53,20 @@ def clear(connection: sa.Connection, lake: str | None) -> None:
         connection.execute(sa.insert(ABOUT), {"key": "lake", "value": lake})
 
 
-def put_rows(connection: sa.Connection, record: Record) -> None:
-    """Writes what a record has that is of no batch: rows of tables, and files that are gone."""
+def put_rows(connection: sa.Connection, record: Record, recorded: Set[str]) -> None:
+    """Writes what a record has that is of no batch: rows of tables, and files that are gone.
+
+    Args:
+        connection: The transaction.
+        record: The record.
+        recorded: Batches that have a record of their own, which has what objects left of them.
+    """
+    if record.reduced is not None and record.reduced.batches[0] in recorded:
+        return
     compactions.apply(connection, record.put or {}, record.moved or {})
     for path in record.gone:
         connection.execute(sa.delete(FILES).where(FILES.c.path == path))
+    rereads.restore(connection, record)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _fill(connection: Connection, store: Store, recorded: bool) -> tuple[Summary
             if not left_behind.has(record):
                 _put_batch(connection, record)
         for record in all_records:
-            restored.put_rows(connection, record)
+            restored.put_rows(connection, record, last.keys())
     else:
         inferred.put(connection, store, sorted(stored))
     marker.set_last_number(connection, number)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,51 @@ def test_a_ledger_made_again_has_objects_where_they_are(name: str, mistaken: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.json", "d.json", ""])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_ledger_made_again_has_objects_of_batches_without_records_where_they_are(
+    name: str, dies: bool, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that are older than the records stand in a checkpoint alone; `d.json` is all of one."""
+    write(mistaken / "d.json", json.dumps({"Records": [call(4)]}))
+    ingest.ingest([str(mistaken / "d.json")], settings(), source="aws_route53_resolver")
+    for folder in ("_lake", "_ledger"):
+        shutil.rmtree(Path(settings().lake) / folder)
+    rebuild_ledger.rebuild(settings())
+    if dies:
+        with monkeypatch.context() as patch:
+            patch.setattr(records, "put_reduced", die)
+            with pytest.raises(KilledError):
+                ingest.ingest([str(mistaken / name)], settings(), source="aws_cloudtrail")
+    ingest.ingest([str(mistaken / name)], settings(), source="aws_cloudtrail")
+    before = answers(settings(), *BOOKS)
+    for _ in range(2):
+        summary = rebuild_ledger.rebuild(settings(), replacing=True)
+        assert (summary.missing, summary.unknown) == ([], [])
+        assert answers(settings(), *BOOKS) == before
+    is_sound(settings())
+    assert faults(settings()) == []
+
+
+def test_an_object_that_left_a_batch_without_a_record_and_was_not_read_since_is_read(
+    mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("_lake", "_ledger"):
+        shutil.rmtree(Path(settings().lake) / folder)
+    rebuild_ledger.rebuild(settings())
+    with killed_at("begun", monkeypatch):
+        ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail")
+    rebuild_ledger.rebuild(settings(), replacing=True)
+    assert [name for name, *_ in rows(settings(), OBJECTS)] == ["b.json", "c.json"]
+    assert ingest.ingest([str(mistaken / "a.json")], settings(), source="aws_cloudtrail").counts.events == 2
+    assert faults(settings()) == []
+
+
+def die(*_: object) -> None:
+    raise KilledError
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["moved", "begun"])
 def test_an_interrupted_run_is_done_again_by_a_ledger_made_again(
     step: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
@@ -144,10 +190,6 @@ def test_what_a_run_that_died_left_undone_is_in_the_record_when_the_next_one_has
     name: str, mistaken: Path, settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With and without files of quarantine that are written anew."""
-
-    def die(*_: object) -> None:
-        raise KilledError
-
     write(mistaken / "no_records.json", json.dumps({"Records": []}))
     write(mistaken / "one.json", json.dumps({"Records": [call(4)]}))
     others = [str(mistaken / other) for other in ("no_records.json", "one.json")]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -574,7 +575,11 @@ def test_an_interrupt_ends_a_query_with_one_line_and_130(ready_lake: Path) -> No
 def test_a_closed_pipe_ends_a_query_silently(ready_lake: Path, sql: str) -> None:
     program = str(Path(sys.executable).parent / "ocsf-lake")
     command = [program, "query", sql, "--format", "jsonl", "--lake", str(ready_lake)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process,
+        ExitStack() as at_last,
+    ):
+        at_last.callback(process.kill)  # the query would take hours
         assert process.stdout
         assert process.stderr
         if "UNION" not in sql:

@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
     "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 # One worker for each file: its fixtures are made once. In their order: the long ones come first.
-PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 # Which tests by their markers: those that are slow for what they show run in .ci/run, those of acceptance on demand.
 MARKS ?= not acceptance and not slow
 # Nothing is compiled in advance: most of what is installed is never imported, and what is, Python compiles by itself.

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -32,6 +31,7 @@ from prefect.settings import PREFECT_API_URL
 from ocsf_lake import config
 from ocsf_lake.flows import schedules
 from ocsf_lake.text import plural
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import ConfigError, WriteError
 
 _VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
@@ -83,7 +83,7 @@ def deploy(file: Path, pool_type: str, say: Say) -> None:
             say(_pool(client, pool, pool_type))
         for pool, queue in queues:
             _queue(client, pool, queue)
-    with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+    with temporary.directory("deploy") as folder:
         spread_out = Path(folder) / file.name
         spread_out.write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(spread_out)]

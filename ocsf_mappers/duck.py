@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from multiprocessing.util import Finalize
 
 import duckdb
+
+from ocsf_mappers import temporary
 
 _INTERRUPTED = re.compile(r"^Query interrupted$|KeyboardInterrupt(: )?\s*$", re.MULTILINE)
 _INTERRUPTED_ALONE = re.compile(
@@ -72,13 +69,7 @@ def count_progress(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def spill_folder() -> str:
-    """A folder of this process and this user alone (0700); it is removed when the process ends."""
-    return _spill_folder(os.getpid())
-
-
-@cache
-def _spill_folder(_process: int) -> str:
-    made = tempfile.mkdtemp(prefix="ocsf-lake-")
-    # Not atexit, which processes of a pool do not run.
-    Finalize(None, shutil.rmtree, args=(made,), kwargs={"ignore_errors": True}, exitpriority=0)
-    return made
+    """A folder of this process and this user alone; statements that are refused all other files may read it."""
+    folder = temporary.folder() / "duckdb"
+    folder.mkdir(exist_ok=True)
+    return str(folder)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +41,7 @@ from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.parquet import STATISTICS
 from ocsf_lake.storage.store import Store
-from ocsf_mappers import registry
+from ocsf_mappers import registry, temporary
 from ocsf_mappers.errors import WriteError
 from ocsf_mappers.ocsf import tables
 
@@ -187,7 +186,7 @@ class CopiedCatalog(IcebergCatalog):
 
     def _copy(self, table: Table, file: FileInfo | HeldFile, written: uuid.UUID) -> Iterator[DataFile]:
         name = _place(file)[1]
-        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+        with temporary.directory("iceberg") as folder:
             (path,) = fetched.fetch(self.store, [(file.path, file.sha256)], Path(folder))
             number = 0
             for rows in _pieces(path):

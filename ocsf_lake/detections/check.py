@@ -6,7 +6,6 @@ hold goes through the real mapper into a lake of its own, and the rule has to fi
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from ocsf_lake.detections.places import Unmappable
 from ocsf_lake.detections.rules import Rule
 from ocsf_lake.detections.statements import Span
 from ocsf_lake.ingest import run as ingest
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import nearest
 
 ERROR, WARNING = "error", "warning"
@@ -193,7 +193,7 @@ def _try(settings: Settings, rules: Sequence[Rule], trials: Sequence[_Trial]) ->
             by_source[trial.part.source].append(trial)
     if not by_source:
         return
-    with tempfile.TemporaryDirectory(prefix="ocsf-lake-rules-") as folder:
+    with temporary.directory("rules") as folder:
         # Not the settings in force: they may name a ledger or catalogs of the real lake. What hides values is the same.
         scratch = Settings.model_construct(
             lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version, redact=settings.redact,

@@ -7,7 +7,6 @@ Athena's.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +22,7 @@ from ocsf_lake.detections.check import ERROR, WARNING, Checked, Names
 from ocsf_lake.detections.rules import MOST_BYTES, Rule
 from ocsf_lake.lake import exists, opened
 from ocsf_lake.query import guesses, lint, query, shown
-from ocsf_mappers import registry
+from ocsf_mappers import registry, temporary
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 SUFFIX = ".sql"
@@ -66,7 +65,7 @@ def check_files(
         own_tables: Tables of the caller, beside the lake's.
     """
     results: list[Checked] = []
-    with tempfile.TemporaryDirectory(prefix="ocsf-lake-queries-") as folder:
+    with temporary.directory("queries") as folder:
         # Whether names are there can be checked without the lake; with it, those of its own views count, too.
         scratch = Settings.model_construct(lake=str(Path(folder, "lake")), ocsf_version=settings.ocsf_version)
         if not exists(settings):

@@ -9,7 +9,6 @@ the same ids.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -33,7 +32,7 @@ from ocsf_lake.storage import fetched
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plain, plural, rows
-from ocsf_mappers import registry
+from ocsf_mappers import registry, temporary
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 from ocsf_mappers.ocsf import schema
 
@@ -152,7 +151,7 @@ def _attempt(lake: Lake, exports: Exports, shipment: Shipment, to: Sink, lease: 
 def _send(lake: Lake, exports: Exports, shipment: Shipment, to: Sink, lease: Lease, summary: Summary) -> None:
     noted = {item.first_row: item for item in exports.objects(shipment)}
     refused: OcsfMappersError | None = None
-    with tempfile.TemporaryDirectory(prefix="ocsf-lake-forward-") as folder:
+    with temporary.directory("forward") as folder:
         files = [(file.path, file.sha256) for file in exports.files(shipment)]
         paths = fetched.fetch(lake.store, files, Path(folder))
         start = 0

@@ -10,7 +10,6 @@ Exported events hold attributes of OCSF alone. What the lake has beside them goe
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -29,7 +28,7 @@ from ocsf_lake.ledger.leases import Lease
 from ocsf_lake.ledger.results import CountError
 from ocsf_lake.storage import fetched, ordered
 from ocsf_lake.storage.store import Store
-from ocsf_mappers import registry, sqltext
+from ocsf_mappers import registry, sqltext, temporary
 from ocsf_mappers.ocsf import tables
 
 KEPT = {f"ocsf_lake.{name}": name for name in tables.PROVENANCE.names}
@@ -70,7 +69,7 @@ class Sender:
             WriteError: Security Lake's bucket refused.
             RetriableError: A store or the database does not answer.
         """
-        with tempfile.TemporaryDirectory(prefix="ocsf-lake-export-") as name:
+        with temporary.directory("export") as name:
             folder = Path(name)
             paths = _fetched(self.lake.store, self.exports.files(shipment), folder)
             noted = {item.first_row: item for item in self.exports.objects(shipment)}

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,7 +33,7 @@ from ocsf_lake.storage.objects import ObjectError, ObjectRef
 from ocsf_lake.storage.parquet import Encoded, Slice
 from ocsf_lake.storage.store import Store
 from ocsf_lake.storage.writer import FolderOf, Writer
-from ocsf_mappers import Engine, Mapped
+from ocsf_mappers import Engine, Mapped, temporary
 from ocsf_mappers.errors import RetriableError
 
 
@@ -474,7 +473,7 @@ class _EarlierParts:
     """
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="ocsf-lake-")
+        self._folder = temporary.directory("ingest")
         self.store = Store(self._folder.name)
         self.files: list[FileInfo] = []
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +34,7 @@ from ocsf_lake.storage import fetched, layout, parquet
 from ocsf_lake.storage.fetched import LakeFileError
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectRef
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import RetriableError
 
 
@@ -142,7 +142,7 @@ class _Moving:
         store, keys = self.lake.store, {ref.key for ref in self.refs}
         if file.partition.table != QUARANTINE:
             return [file]
-        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+        with temporary.directory("reread") as folder:
             (local,) = fetched.fetch(store, [(file.path, file.sha256)], Path(folder))
             rows = pq.read_table(local)
         places = zip(rows["source_object"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)

@@ -11,13 +11,13 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from ocsf_lake.ledger import compiled
+from ocsf_mappers import temporary
 
 BUSY_SECONDS = 60
 """How long a reader waits for a lock."""
@@ -91,7 +91,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     log = path.with_name(f"{path.name}-wal")
     if not log.exists() or not log.stat().st_size:
         return _connected(path, "immutable=1")
-    with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+    with temporary.directory("ledger") as folder:
         for file in (path, log):
             shutil.copyfile(file, Path(folder) / file.name)
         copied = _connected(Path(folder) / path.name, "mode=rw")

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ocsf_lake.catalogs.base import Kind
 from ocsf_lake.catalogs.definitions import definition
@@ -41,7 +40,7 @@ from ocsf_lake.storage import fetched, layout
 from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.text import plural, size
 from ocsf_lake.upkeep import merge, retired
-from ocsf_mappers import registry
+from ocsf_mappers import registry, temporary
 from ocsf_mappers.errors import ConfigError, nearest
 
 OLDER_THAN = timedelta(days=2)
@@ -425,7 +424,7 @@ def _write(lake: Lake, plan: Plan, lease: Lease) -> Plan:
         merges = []
         for one in move.merges:
             lease.check()
-            with TemporaryDirectory(prefix="ocsf-lake-compact-") as name:
+            with temporary.directory("compact") as name:
                 folder = Path(name)
                 paths = fetched.fetch(lake.store, list(one.inputs.items()), folder)
                 rows = [output.rows for output in one.outputs]
@@ -456,7 +455,7 @@ def put(lake: Lake, output: Output, file: Path) -> Output:
     """Puts a file that nobody sees yet; gives what is written, with its size and checksum."""
     made = replace(output, bytes=file.stat().st_size, sha256=fetched.sha256(file))
     if not lake.store.put_new(made.path, file):
-        with TemporaryDirectory(prefix="ocsf-lake-compact-") as name:
+        with temporary.directory("compact") as name:
             try:
                 fetched.fetch(lake.store, [(made.path, made.sha256)], Path(name))
             except fetched.LakeFileError:

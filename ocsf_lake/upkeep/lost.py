@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ocsf_lake.catalogs.base import Drift, Kind
 from ocsf_lake.catalogs.definitions import BESIDE
@@ -19,6 +18,7 @@ from ocsf_lake.storage.layout import Partition
 from ocsf_lake.storage.objects import ObjectRef
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep import origins, rebuild, remap
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import ConfigError, OcsfMappersError
 
 
@@ -164,7 +164,7 @@ def _is_there(lake: Lake, file: FileInfo) -> bool:
     """Whether a file is as it was, as somebody has put it back meanwhile."""
     if lake.store.size(file.path) != file.bytes:
         return False
-    with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+    with temporary.directory("lost") as folder:
         try:
             fetched.fetch(lake.store, [(file.path, file.sha256)], Path(folder))
         except LakeFileError:

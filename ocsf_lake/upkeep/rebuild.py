@@ -11,7 +11,6 @@ from collections.abc import Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -34,6 +33,7 @@ from ocsf_lake.storage.fileinfo import FileInfo
 from ocsf_lake.storage.objects import ObjectError
 from ocsf_lake.storage.store import Store
 from ocsf_lake.upkeep import merge, origins, remap, replay
+from ocsf_mappers import temporary
 from ocsf_mappers.engine.fingerprint import fingerprint
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, RetriableError
 
@@ -68,7 +68,7 @@ def rebuild_batch(lake: Lake, batch_id: str, lost: Set[str], *, dry_run: bool = 
         dry_run: Only see whether it can be done.
     """
     try:
-        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+        with temporary.directory("rebuild") as folder:
             aside = Store(folder)
             file_by_path = {file.path: file for file in lake.ledger.files_of(batch_id)}
             if not lost <= file_by_path.keys():
@@ -195,7 +195,7 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
     gone: dict[str, list[FileInfo]] = {}
     inputs: dict[str, str] = {}
     for path, (batch_id, file) in merged.inputs.items():
-        with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+        with temporary.directory("rebuild") as folder:
             try:
                 (local,) = fetched.fetch(lake.store, [(path, file.sha256)], Path(folder))
             except LakeFileError:
@@ -208,7 +208,7 @@ def _merged(lake: Lake, merged: Merged, aside: Store) -> list[FileInfo] | str:
         if isinstance(made, str):
             return type(made)(f"batch {batch_id}, whose rows it has: {made}")
         inputs |= {again.path: again.sha256 for _, again in made}
-    with TemporaryDirectory(prefix="ocsf-lake-") as folder:
+    with temporary.directory("rebuild") as folder:
         paths = fetched.fetch(aside, sorted(inputs.items()), Path(folder))
         rows = [file.rows for file in merged.outputs]
         table = merged.outputs[0].partition.table

@@ -20,7 +20,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +49,7 @@ from ocsf_lake.text import plural
 from ocsf_lake.upkeep import compact, merge, origins, quarantine
 from ocsf_lake.upkeep.origins import NotThereError, PassingError, RefusedError
 from ocsf_lake.upkeep.selection import Numbers, Selection, by_object, only_selected, parts_of
-from ocsf_mappers import Engine, Mapped
+from ocsf_mappers import Engine, Mapped, temporary
 
 SHIPPING = "an export takes files of it; try again when that is done"
 ROWS_OF = ("source_object", "source_etag", "source_record", "mapper_version")
@@ -244,7 +243,7 @@ class _Work:
         compactions = Compactions(self.lake.ledger.engine)
         generation, files = compactions.partition_files(table, [values])[values]
         partition = Partition(table, tuple(values.split("/")))
-        with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+        with temporary.directory("remap") as name:
             folder = Path(name)
             try:
                 merges, made = self._merges(partition, generation + 1, files, folder)
@@ -269,7 +268,7 @@ class _Work:
         values = "/".join(partition.values)
         self.read = set()
         generation, files = Compactions(self.lake.ledger.engine).partition_files(partition.table, [values])[values]
-        with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+        with temporary.directory("remap") as name:
             free = [replace(item, is_shipping=False) for item in files]
             self._merges(partition, generation + 1, free, Path(name))
         if any(item.is_shipping for item in files):
@@ -598,7 +597,7 @@ def rebuild_files(
     partition, class_uid = outputs[0].partition, outputs[0].class_uid
     assert class_uid is not None
     work = _Work(lake, engine, Chosen(engine.mapper.name, date.min, date.max), None, hides)
-    with TemporaryDirectory(prefix="ocsf-lake-remap-") as name:
+    with temporary.directory("remap") as name:
         folder = Path(name)
         made = work.mapped(partition, {(ref.uri, ref.etag): None for ref in refs}, folder / "new")
         rows, paths = made.get(class_uid, (0, []))

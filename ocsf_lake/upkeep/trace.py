@@ -14,7 +14,6 @@ from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -41,7 +40,7 @@ from ocsf_lake.text import plural
 from ocsf_lake.upkeep import trace_hints, trace_record, trace_rows
 from ocsf_lake.upkeep.trace_record import Raw, RawState, Record
 from ocsf_lake.upkeep.trace_rows import Narrowed, Row, Rows
-from ocsf_mappers import Engine, registry
+from ocsf_mappers import Engine, registry, temporary
 from ocsf_mappers.errors import ConfigError, OcsfMappersError, nearest
 from ocsf_mappers.readers.streams import Limits
 
@@ -329,7 +328,7 @@ class _Following:
 
     def _fault_of(self, row: Row) -> str | None:
         """Why the row's file is not the one that was written."""
-        with TemporaryDirectory(prefix="ocsf-lake-trace-") as folder:
+        with temporary.directory("trace") as folder:
             try:
                 fetched.fetch(self._lake.store, [(row.file.path, row.file.sha256)], Path(folder))
             except fetched.LakeFileError as error:

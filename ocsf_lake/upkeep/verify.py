@@ -17,7 +17,6 @@ from datetime import date, timedelta
 from itertools import chain as chained
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +30,7 @@ from ocsf_lake.storage.store import Store
 from ocsf_lake.text import plural
 from ocsf_lake.upkeep.verify_records import Fault, Followed, Follower
 from ocsf_lake.upkeep.verify_state import GONE, LIVE, Expected, LedgerRecord, State
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import ConfigError
 
 PLACES = (
@@ -121,7 +121,7 @@ def verify(settings: Settings, asked: Asked, summary: Summary) -> Iterator[Fault
     if not store.names_after(chain.FOLDER, "") and marker.read(store) is None and not marker.holds_files(store):
         raise no_lake(settings)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="ocsf-lake-verify-")))
+        folder = Path(stack.enter_context(temporary.directory("verify")))
         state = stack.enter_context(closing(State(folder)))
         for fault in _Verifying(settings, asked, summary, store, state, keys).faults():
             summary.faults += 1
@@ -407,7 +407,7 @@ def adopt(settings: Settings) -> int:
         RetriableError: The store or the database does not answer.
     """
     number = 0
-    with opened(settings) as lake, TemporaryDirectory(prefix="ocsf-lake-verify-") as folder:
+    with opened(settings) as lake, temporary.directory("verify") as folder:
         with closing(State(Path(folder))) as state:
             with snapshot(lake.ledger.engine) as connection:
                 state.take_ledger(chain.all_files(connection), ())

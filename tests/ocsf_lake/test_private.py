@@ -6,6 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from ocsf_lake.ingest import run as ingest
 from ocsf_lake.lake import opened
 from ocsf_lake.query import query
 from ocsf_lake.storage import permissions
-from ocsf_mappers import duck
+from ocsf_mappers import temporary
 from ocsf_mappers.errors import ConfigError
 from tests.ocsf_lake.conftest import Make
 
@@ -99,12 +102,12 @@ SPILLS = (
 def test_a_query_spills_into_a_folder_of_this_process_alone(whole: Path) -> None:
     from ocsf_lake import config
 
-    folder = Path(duck.spill_folder())
+    folder = temporary.folder()
     assert modes(folder)[f"{folder.name}/"] == "700"
     assert folder.stat().st_uid == os.getuid()
     with query.connected(config.load(lake=str(whole))) as connection:
         ((found,),) = connection.execute("SELECT current_setting('temp_directory')").fetchall()
-    assert found == str(folder)
+    assert Path(found).parent == folder
 
 
 @pytest.mark.slow
@@ -131,9 +134,54 @@ def test_the_folder_goes_when_the_process_ends(tmp_path: Path) -> None:
     )  # fmt: skip
     own, child = ran.stdout.split()
     assert own != child
-    assert Path(own).parent == tmp_path / "spill"
+    assert Path(own).parents[1] == tmp_path / "spill"
     assert list((tmp_path / "spill").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one_and_what_is_used_is_not(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from ocsf_mappers import temporary\n"
+        "folder = temporary.folder()\n"
+        "(folder / 'rows').write_text('some')\n"
+        "print(folder, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+
+    def started(stack: ExitStack) -> tuple[subprocess.Popen[str], Path]:
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(tmp_path)}, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    other_version = tmp_path / "ocsf-lake-abcd"
+    other_version.mkdir()
+    with ExitStack() as stack:
+        killed, left = started(stack)
+        _, used = started(stack)
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        _, new = started(stack)
+        assert sorted(tmp_path.iterdir()) == sorted([other_version, used, new])
+        assert (used / "rows").exists()
+
+
+def test_a_process_whose_folder_was_cleaned_away_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(temporary, "_folder", cache(temporary._folder.__wrapped__))
+    temporary.folder().rmdir()
+    with temporary.directory("some") as name:
+        assert Path(name).parent == temporary.folder()
+        assert temporary.folder().parent == tmp_path
 
 
 @pytest.mark.parametrize("folder", ["ocsf_lake", "ocsf_mappers", "flows"])

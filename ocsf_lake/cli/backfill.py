@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ocsf_lake.cli import ingest, output, terminal
-from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, settings
+from ocsf_lake.cli.options import JsonOption, LakeOption, SourceArgument, VersionOption, first_day, last_day, settings
 from ocsf_lake.cli.options import source as mapper
 from ocsf_lake.ingest.summary import as_dict as run_as_dict
 from ocsf_lake.ingest.summary import failed
@@ -22,10 +22,9 @@ EXAMPLE = (
     "ocsf-lake backfill aws_cloudtrail sample_logs/organization --from 2026-03-16 --to 2026-03-17 --lake demo_lake"
 )
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 Uri = Annotated[str, typer.Argument(metavar="URI", help="A bucket or folder that holds AWSLogs/, or any other folder.")]
-First = Annotated[datetime, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First day of events, UTC.")]
-Last = Annotated[datetime, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day of events, included.")]
+First = Annotated[date, first_day("First day of events, UTC.")]
+Last = Annotated[date, last_day("Last day of events, included.")]
 Accounts = Annotated[list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; repeatable.")]
 Regions = Annotated[list[str] | None, typer.Option("--region", metavar="NAME", help="Only this region; repeatable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")]
@@ -77,17 +76,16 @@ def backfill(
     """
     source = mapper(source).name  # it may be a file
     if remap:
-        days = first.date(), last.date()
-        _remap(source, uri, *days, account, region, settings(lake, ocsf_version), dry_run, as_json, remote)
+        _remap(source, uri, first, last, account, region, settings(lake, ocsf_version), dry_run, as_json, remote)
     if remote and lake is not None:
         lake = _absolute(lake)
     config = settings(lake, ocsf_version, workers=parallel)
-    arguments = (source, uri, first.date(), last.date(), config, tuple(account or ()), tuple(region or ()))
+    arguments = (source, uri, first, last, config, tuple(account or ()), tuple(region or ()))
     from ocsf_lake.ingest import backfill as backfills
 
     if dry_run:
         _show(backfills.estimate(*arguments), as_json)
-        terminal.say(f"nothing was done for {first.date()} to {last.date()}; leave out --dry-run to do it")
+        terminal.say(f"nothing was done for {first} to {last}; leave out --dry-run to do it")
         return
     if remote:
         _submit(*arguments, days_per_run, estimate, lake, as_json)

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.backfill import Accounts, Regions
-from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.cli.options import JsonOption, LakeOption, first_day, last_day, settings_of_lake
 
 if TYPE_CHECKING:
     from ocsf_lake.upkeep.coverage import Coverage, Covered
@@ -30,7 +30,6 @@ LISTED = 20
 WIDE, NARROW = 66, 30
 """Columns that a line with account, region and day takes, and one with the day alone."""
 PIPE_WIDTH = 200
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 _HOURS = 24
 
 GLYPHS = {
@@ -49,14 +48,8 @@ Source = Annotated[
     str | None,
     typer.Argument(metavar="[SOURCE]", help="Only this source, see `ocsf-lake sources`.", show_default=False),
 ]
-First = Annotated[
-    datetime | None,
-    typer.Option("--from", metavar="DAY", formats=_DAYS, help="First delivery day, UTC. Default: 6 days before --to."),
-]
-Last = Annotated[
-    datetime | None,
-    typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day, included. Default: the newest with objects."),
-]
+First = Annotated[date | None, first_day("First delivery day, UTC. Default: 6 days before --to.")]
+Last = Annotated[date | None, last_day("Last day, included. Default: the newest with objects.")]
 
 
 def coverage(
@@ -78,7 +71,7 @@ def coverage(
     config = settings_of_lake(lake)
     from ocsf_lake.upkeep.coverage import Asked, covered
 
-    asked = Asked(source, first and first.date(), last and last.date(), tuple(account or ()), tuple(region or ()))
+    asked = Asked(source, first, last, tuple(account or ()), tuple(region or ()))
     whole, streams = covered(config, asked, datetime.now(UTC))
     totals = _Totals(whole)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocsf_lake.cli import output, terminal
-from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.cli.options import JsonOption, LakeOption, first_day, last_day, settings_of_lake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "ocsf-lake detect --rules sample_logs/rules --all --dry-run --lake demo_lake"
 
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Rules = Annotated[
     list[Path] | None,
@@ -31,12 +30,8 @@ Rules = Annotated[
         help="Folder with Sigma rules, or pack for the built-in ones; repeatable. Default: the setting rules.",
     ),
 ]
-First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
-]
-Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
-]
+First = Annotated[date | None, first_day("First event day, UTC.")]
+Last = Annotated[date | None, last_day("Last event day, included.")]
 All = Annotated[bool, typer.Option("--all", help="Search all events of the lake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; count the events that each rule matches.")]
 
@@ -62,7 +57,7 @@ def detect(
         raise ConfigError("use either --all, or --from and --to")
     config = settings_of_lake(lake)
     chosen = _loaded(config, rules)
-    span = _span(first and first.date(), last and last.date())
+    span = _span(first, last)
     ranged = span if all_events or first or last else None
     if dry_run:
         _print_counts(_counts(config, chosen, ranged), as_json=as_json)

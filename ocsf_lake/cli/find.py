@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ocsf_lake.cli import answers, output, terminal
-from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.cli.options import JsonOption, LakeOption, first_day, last_day, settings_of_lake
 from ocsf_lake.text import Lines
 
 if TYPE_CHECKING:
@@ -30,12 +30,8 @@ def _table_names(incomplete: str) -> list[str]:
 def find(
     value: Annotated[str, typer.Argument(metavar="VALUE", help="An address, a name, an ARN, a key, a hash.")],
     lake: LakeOption = None,
-    since: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day, UTC.")
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day, included.")
-    ] = None,
+    first: Annotated[date | None, first_day("First day, UTC.")] = None,
+    last: Annotated[date | None, last_day("Last day, included.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find a value in all text of all tables, latest events first.
@@ -49,7 +45,6 @@ def find(
         from ocsf_lake.query import query
 
         config = settings_of_lake(lake)
-        first, last = (day.date() if day else None for day in (since, until))
         tables = query.searched(config)
         statements = finding.queries(value, tables, first, last)
         with query.connected(config, *finding.reads(tables, first, last)) as connection:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date
 from typing import Annotated
 
 import typer
 
 from ocsf_lake.cli import output, terminal
-from ocsf_lake.cli.options import JsonOption, LakeOption, settings_of_lake
+from ocsf_lake.cli.options import JsonOption, LakeOption, first_day, last_day, settings_of_lake
 
 ADD_EXAMPLE = (
     'ocsf-lake hold add --account 111122223333 --from 2025-03-01 --to 2025-03-31 --reason "case 42" --lake demo_lake'
@@ -21,7 +21,6 @@ RELEASE_EXAMPLE = (
     'ocsf-lake hold release "$HOLD" --reason "case 43 closed" --lake demo_lake'
 )
 
-_DAYS = ["%Y-%m-%d", "%Y/%m/%d", "%Y%m%d"]
 
 ByOption = Annotated[
     str | None, typer.Option("--by", metavar="WHO", help="Who decided it. Default: this user on this machine.")
@@ -36,12 +35,8 @@ def add(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason; stays in the ledger.")],
     account: Annotated[str | None, typer.Option("--account", metavar="ACCOUNT", help="Only this account.")] = None,
     table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Only this table.")] = None,
-    first: Annotated[
-        datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
-    ] = None,
-    last: Annotated[
-        datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
-    ] = None,
+    first: Annotated[date | None, first_day("First event day, UTC.")] = None,
+    last: Annotated[date | None, last_day("Last event day, included.")] = None,
     by: ByOption = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,

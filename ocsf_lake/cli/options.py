@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +32,43 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a tabl
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A source (see `ocsf-lake sources`), or a Python file with one.")
 ]
+
+_DAYS = ("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d")
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+
+
+def first_day(text: str) -> Any:
+    """The option `--from`, whose value is a day.
+
+    Args:
+        text: Its help.
+    """
+    return typer.Option("--from", metavar="DAY", parser=day, help=f"{text} Such as 2026-03-16, yesterday or 7d.")
+
+
+def last_day(text: str) -> Any:
+    """The option `--to`, whose value is a day.
+
+    Args:
+        text: Its help.
+    """
+    return typer.Option("--to", metavar="DAY", parser=day, help=text)
+
+
+def day(text: str) -> date:
+    """The day that somebody gave: `2026-03-16`, `today`, `yesterday`, or `7d` for seven days ago, all in UTC.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    for form in _DAYS:
+        with suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC).date()
+    ago = re.fullmatch("([0-9]{1,5})d", text)
+    days = int(ago[1]) if ago else _DAYS_AGO.get(text)
+    if days is None:
+        raise typer.BadParameter(f"{text!r} is no day; write 2026-03-16, today, yesterday, or 7d for seven days ago")
+    return datetime.now(UTC).date() - timedelta(days=days)
 
 
 def settings(lake: str | None = None, ocsf_version: str | None = None, workers: int | None = None) -> Settings:

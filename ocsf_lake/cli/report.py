@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocsf_lake.cli import terminal
-from ocsf_lake.cli.options import LakeOption, settings_of_lake
+from ocsf_lake.cli.options import LakeOption, first_day, last_day, settings_of_lake
 
 if TYPE_CHECKING:
     from ocsf_lake.config import Settings
@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 EXAMPLE = "ocsf-lake report --out report.html --lake demo_lake"
 
 PORT = 8017
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write; - for stdout.")]
-First = Annotated[
-    datetime | None,
-    typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC. Default: the newest thirty days."),
-]
-Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day. Default: the newest.")
-]
+First = Annotated[date | None, first_day("First event day, UTC. Default: the newest thirty days.")]
+Last = Annotated[date | None, last_day("Last event day. Default: the newest.")]
 Serve = Annotated[
     bool, typer.Option("--serve", help="Serve the page on this machine, refreshed as it ages, with a query prompt.")
 ]
@@ -51,14 +45,13 @@ def report(
     if serve == (out is not None):
         raise ConfigError("no output: name a file with --out, or show the page with --serve")
     config = settings_of_lake(lake)
-    first_day, last_day = first and first.date(), last and last.date()
     with terminal.ended_quietly():
         if out is not None:
-            _save(out, config, first_day, last_day)
+            _save(out, config, first, last)
             return
         from ocsf_lake.pages import server
 
-        server.serve(config, port, first_day, last_day, terminal.say)
+        server.serve(config, port, first, last, terminal.say)
         raise typer.Exit(terminal.INTERRUPTED)  # nothing else ends it
 
 

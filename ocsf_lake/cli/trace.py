@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.backfill import Accounts, Regions
-from ocsf_lake.cli.options import JsonOption, LakeOption, settings, settings_of_lake
+from ocsf_lake.cli.options import JsonOption, LakeOption, first_day, last_day, settings, settings_of_lake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ MANY_FILES = 1_000
 SHOWN_BYTES = 4_000
 """Of a record's text, so much is shown; JSON and bundles have all of it."""
 SHOWN_CHANGES = 40
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Event = Annotated[
     str | None,
@@ -38,12 +37,8 @@ Event = Annotated[
 Object = Annotated[str | None, typer.Option("--object", metavar="URI", help="Raw object, as in source_object.")]
 Record_ = Annotated[int | None, typer.Option("--record", metavar="N", min=1, help="Record in it, as in source_record.")]
 Table = Annotated[str | None, typer.Option("--table", metavar="TABLE", help="Search only this table.")]
-First = Annotated[
-    datetime | None, typer.Option("--from", metavar="DAY", formats=_DAYS, help="First event day, UTC.")
-]
-Last = Annotated[
-    datetime | None, typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last event day, included.")
-]
+First = Annotated[date | None, first_day("First event day, UTC.")]
+Last = Annotated[date | None, last_day("Last event day, included.")]
 Export = Annotated[
     Path | None, typer.Option("--export", metavar="DIR", help="Write an evidence bundle into a new or empty folder.")
 ]
@@ -92,8 +87,7 @@ def trace(
     from ocsf_lake.upkeep import trace as tracing
     from ocsf_lake.upkeep.trace_rows import Narrowed
 
-    days = first and first.date(), last and last.date()
-    where = Narrowed(table, *days, tuple(account or ()), tuple(region or ()))
+    where = Narrowed(table, first, last, tuple(account or ()), tuple(region or ()))
     what = tracing.asked(event, uri, record, where, config)
     traced = tracing.trace(config, what, searching=_searching)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 
 from ocsf_lake.cli import output, terminal
 from ocsf_lake.cli.backfill import Accounts, Regions
-from ocsf_lake.cli.options import LakeOption, settings, settings_of_lake
+from ocsf_lake.cli.options import LakeOption, first_day, last_day, settings, settings_of_lake
 from ocsf_lake.cli.options import source as mapper
 from ocsf_lake.cli.verify_lake import verify_lake
 
@@ -34,7 +34,6 @@ EXAMPLE = (
 
 CHAINS_SHOWN = 40
 """Of chains that are proved, so many are named; JSON has all of them."""
-_DAYS = ["%Y-%m-%d", "%Y%m%d"]
 
 Uri = Annotated[
     str | None,
@@ -43,15 +42,8 @@ Uri = Annotated[
 Name = Annotated[
     str, typer.Argument(metavar="SOURCE|lake", help="A source with digests from AWS, or `lake` for a lake.")
 ]
-First = Annotated[
-    datetime | None, typer.Option(
-        "--from", metavar="DAY", formats=_DAYS, help="First day of delivery, UTC; for a lake, first day of records."
-    )
-]
-Last = Annotated[
-    datetime | None,
-    typer.Option("--to", metavar="DAY", formats=_DAYS, help="Last day, included; digests must reach its end."),
-]
+First = Annotated[date | None, first_day("First day of delivery, UTC; for a lake, first day of records.")]
+Last = Annotated[date | None, last_day("Last day, included; digests must reach its end.")]
 Keys = Annotated[
     list[Path] | None,
     typer.Option(
@@ -108,11 +100,10 @@ def verify(
     """
     from ocsf_mappers.errors import ConfigError, RetriableError
 
-    days = first and first.date(), last and last.date()
     if source == LAKE:
         if uri or account or region or public_keys or no_signatures or no_lake:
             raise ConfigError("verify lake takes --lake, --from, --to, --public-key, --head, --adopt and --json alone")
-        verify_lake(lake, *days, public_key or [], head, adopt, as_json)
+        verify_lake(lake, first, last, public_key or [], head, adopt, as_json)
     if uri is None:
         raise ConfigError(f"verify {source} needs the URI of the log files; `verify lake` is for a lake")
     if public_key or head or adopt:
@@ -128,7 +119,7 @@ def verify(
 
     chosen = registry.source(mapper(source).name)
     used = _settings(lake)
-    asked = evidence.Asked(uri, *days, tuple(account or ()), tuple(region or ()))
+    asked = evidence.Asked(uri, first, last, tuple(account or ()), tuple(region or ()))
     keys = None if no_signatures else _keys(chosen, public_keys, used)
     summary, beside = Summary(), None
     results = evidence.verify(chosen, asked, used, keys, summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 
 from ocsf_lake.catalogs.definitions import BESIDE, DUPLICATES, OUTCOMES, QUARANTINE
 from ocsf_lake.config import Settings
@@ -57,7 +57,7 @@ class Placed:
 
 
 def add(
-    settings: Settings, account: str | None, table: str | None, first: datetime | None, last: datetime | None,
+    settings: Settings, account: str | None, table: str | None, first: date | None, last: date | None,
     reason: str, by: str | None = None,
 ) -> Placed:  # fmt: skip
     """Places a hold.

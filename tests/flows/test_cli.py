@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 import sys
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import typer
 
 from ocsf_lake import config
 from ocsf_lake.cli import main as cli
+from ocsf_lake.cli import options
 from ocsf_lake.ingest import run as ingest
 from ocsf_mappers.errors import MappingError, WriteError
 from tests.flows.conftest import RunCommand
@@ -99,6 +101,36 @@ def test_a_command_that_does_not_exist_is_misuse(ocsf_lake: RunCommand) -> None:
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2026-03-16", date(2026, 3, 16)),
+        ("20260316", date(2026, 3, 16)),
+        ("today", date(2026, 3, 1)),
+        ("yesterday", date(2026, 2, 28)),
+        ("0d", date(2026, 3, 1)),
+        ("31d", date(2026, 1, 29)),
+    ],
+)
+def test_a_day_is_a_date_or_so_many_days_ago_in_utc(
+    given: str, expected: date, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(2026, 3, 1, 0, 30, tzinfo=UTC).astimezone(tz)  # in New York, where tests run, the day before
+
+    monkeypatch.setattr(options, "datetime", Clock)
+    assert options.day(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", "-7d", "7", "7 d", "d", "999999d", "2026-02-30", "last week"])
+def test_what_is_no_day_is_misuse_and_the_message_says_what_is(given: str, ocsf_lake: RunCommand) -> None:
+    run = ocsf_lake("find", "x", f"--from={given}")
+    assert run.code == 2
+    assert "write 2026-03-16, today, yesterday, or 7d" in " ".join(run.err.split())
+
+
 @pytest.mark.slow
 def test_options_win_over_variables_and_variables_over_the_file(
     ocsf_lake: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -460,6 +460,8 @@ def error_for(error: BaseException, uri: str, denied: type[OcsfMappersError] = C
 
     code = code_of(error)
     message = str(error)
+    if message in ("", "None"):  # the store sent none
+        message = "no reason given"
     if code == "NoSuchBucket":
         return ConfigError(f"there is no bucket {_bucket(uri)!r}", object=uri)
     if code in _EXPIRED:

@@ -87,7 +87,7 @@ def test_an_event_that_is_not_there_is_told_with_what_is_known(ocsf_lake: RunCom
     [
         (), ("x", "--object", "y", "--record", "1"), ("--object", "y"), ("--record", "1"), ("x", "--table", "none"),
         ("x", "--whole-objects"), ("x", "--manifest-sha256", "00"), ("x", "--verify-bundle", "."),
-        ("--verify-bundle", "none"), ("--object", "y", "--record", "0"), ("x", "--from", "yesterday"),
+        ("--verify-bundle", "none"), ("--object", "y", "--record", "0"), ("x", "--from", "last week"),
     ],
 )  # fmt: skip
 def test_a_trace_that_makes_no_sense_is_misuse(
